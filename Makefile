@@ -1,0 +1,111 @@
+# pgweir - one non-recursive Makefile.
+#
+#   make            release binary build/pgweir          make SAN=asan|tsan|debug    build/<variant>/pgweir
+#   make deps       installs what is missing             make demo / demo-stop       a throwaway cluster to look at
+#   make test       all that CI runs                     make test-long              the rest
+#   make unit, lint, format, bench, fuzz, test-mutants, install
+
+SHELL := /bin/bash
+PREFIX ?= /usr/local
+SAN ?= release
+BUILD := build/$(SAN)
+# Debian's clang is versioned; the unversioned name wins where it is there.
+CLANG ?= $(shell command -v clang || command -v clang-19 || command -v clang-16 || command -v clang-14 || echo clang)
+VERSION := $(shell cat VERSION 2>/dev/null || echo 0.1.0)
+
+PKGS := libevent_core libevent_extra libevent_openssl libssl libcrypto libpq libprotobuf-c libxxhash jansson libidn
+HAVE_PKGS := $(shell pkg-config --exists $(PKGS) 2>/dev/null && echo yes)
+
+WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wold-style-definition -Wundef -Wformat=2 \
+	-Wmissing-format-attribute -Wpointer-arith -Wwrite-strings -Wvla -Wimplicit-fallthrough -Wswitch-enum -Wenum-conversion
+ifdef CI
+WARN += -Werror
+endif
+ifeq ($(SAN),release)
+VARFLAGS := -O2 -DNDEBUG -D_FORTIFY_SOURCE=2
+else ifeq ($(SAN),debug)
+VARFLAGS := -O1 -DPGWEIR_TEST_BUILD
+else ifeq ($(SAN),asan)
+VARFLAGS := -O1 -DPGWEIR_TEST_BUILD -fsanitize=address,undefined -fno-sanitize-recover=undefined
+else ifeq ($(SAN),tsan)
+VARFLAGS := -O1 -DPGWEIR_TEST_BUILD -fsanitize=thread
+else
+$(error SAN must be release, debug, asan or tsan, not "$(SAN)")
+endif
+
+CFLAGS ?= -g
+ALL_CFLAGS = -std=gnu17 -D_GNU_SOURCE -DPGWEIR_VERSION='"$(VERSION)"' -Iinclude $(shell pkg-config --cflags $(PKGS)) \
+	-I$(BUILD)/gen -fPIE -fvisibility=hidden -fstack-protector-strong -fno-omit-frame-pointer -pthread $(WARN) $(VARFLAGS) $(CFLAGS)
+ALL_LDFLAGS = -pie -pthread -Wl,-z,relro,-z,now $(filter -fsanitize%,$(VARFLAGS)) $(LDFLAGS)
+LIBS = $(shell pkg-config --libs $(PKGS)) -linih -lpg_query -lm
+
+SRC := $(wildcard src/*/*.c)
+OBJ := $(SRC:%.c=$(BUILD)/%.o)
+MAIN_OBJ := $(BUILD)/src/main.o
+BIN := $(if $(filter release,$(SAN)),build/pgweir,$(BUILD)/pgweir)
+
+.PHONY: all deps unit lint format clean demo demo-stop test test-long test-mutants bench bench-full fuzz install app-test
+all: $(BIN)
+
+$(BIN): $(OBJ) $(MAIN_OBJ)
+	@mkdir -p $(@D)
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
+
+$(BUILD)/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+
+# The layers wire and base do arithmetic on lengths from the network: conversions there are explicit.
+$(BUILD)/src/wire/%.o $(BUILD)/src/base/%.o: WARN += -Wconversion
+
+-include $(OBJ:.o=.d) $(MAIN_OBJ:.o=.d)
+
+# --- unit tests: tests/unit/<layer>/test_<module>.c, one cmocka program each, linked with everything but main ---
+UNIT_SRC := $(wildcard tests/unit/*/test_*.c)
+UNIT_BIN := $(UNIT_SRC:tests/unit/%.c=$(BUILD)/unit/%)
+$(BUILD)/unit/%: tests/unit/%.c $(OBJ)
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -Wno-missing-prototypes -MMD -MP -o $@ $< $(OBJ) $(ALL_LDFLAGS) $(LIBS) -lcmocka
+-include $(UNIT_BIN:=.d)
+unit: $(UNIT_BIN)
+	tests/run-unit.sh $(UNIT_BIN)
+
+# --- fuzzers: tests/fuzz/fuzz_<what>.c with LLVMFuzzerTestOneInput ---
+FUZZ_SECONDS ?= 60
+FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
+FUZZ_BIN := $(FUZZ_SRC:tests/fuzz/%.c=build/fuzz/%)
+build/fuzz/%: tests/fuzz/%.c $(SRC)
+	@mkdir -p $(@D)
+	$(CLANG) -std=gnu17 -D_GNU_SOURCE -DPGWEIR_TEST_BUILD -DPGWEIR_VERSION='"fuzz"' -Iinclude $(shell pkg-config --cflags $(PKGS)) -g -O1 -pthread \
+		-fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -o $@ $< $(SRC) $(LIBS)
+fuzz: $(FUZZ_BIN)
+	tests/run-fuzz.sh $(FUZZ_SECONDS) $(FUZZ_BIN)
+
+lint:
+	tests/lint/run.sh
+
+format:
+	@f=$$(command -v clang-format || command -v clang-format-14); $$f -i $$(git ls-files '*.c' '*.h')
+
+deps:
+	tests/deps.sh
+
+clean:
+	rm -rf build
+
+test:
+	tests/run-all.sh
+
+test-long:
+	tests/run-long.sh
+
+demo:
+	tests/demo.sh start
+
+demo-stop:
+	tests/demo.sh stop
+
+install: all
+	install -D -m 0755 build/pgweir $(DESTDIR)$(PREFIX)/bin/pgweir
+	install -D -m 0644 conf/minimal.ini $(DESTDIR)$(PREFIX)/share/pgweir/minimal.ini
+	install -D -m 0644 conf/pgweir.ini $(DESTDIR)$(PREFIX)/share/pgweir/pgweir.ini
