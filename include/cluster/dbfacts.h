@@ -1,0 +1,60 @@
+/* cluster/dbfacts.h - the catalog facts of one database of one cluster, loaded on the monitor's thread.
+ *
+ * A worker keeps a reference to the catalog it uses and looks at one atomic word per query; only when a newer version
+ * was published does it take the mutex.  A catalog is proved for the DDL that this process has let pass (counted in
+ * ddl_seq) before the load began: from a DDL's dispatch until a load begun after its last Z has ended, what needs
+ * facts goes to the primary.
+ *
+ * Loads: at first use, 20 ms after DDL (in a storm at most every 200 ms), every facts_refresh while the database is
+ * used.  Each is one short-lived connection with one REPEATABLE READ READ ONLY transaction on the primary.
+ * Databases that cannot be read have no facts; the load is tried again with back-off.
+ *
+ * A struct dbfacts lives for the process's life. */
+#ifndef CLUSTER_DBFACTS_H
+#define CLUSTER_DBFACTS_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+#include "base/check.h"
+#include "io/loop.h"
+
+struct catalog;
+struct cluster;
+struct monitor_login;
+
+struct dbfacts {
+	struct cluster *cluster;    /* borrowed, for ever */
+	char *dbname;               /* owned; the name on the servers */
+	_Atomic uint64_t version;   /* of the catalog; 0: none yet */
+	_Atomic uint64_t ddl_seq;   /* grows with dbfacts_note_ddl() */
+	_Atomic uint64_t proved_seq; /* ddl_seq as the newest finished load began; 0 until there is one (ddl_seq starts at 1) */
+	_Atomic uint64_t role_settings_hash; /* E7: of pg_db_role_setting for this database; 0 unknown */
+	_Atomic bool used;          /* since the loader looked last */
+	_Atomic bool wanted;        /* the loader has been told and has not looked yet */
+	pthread_mutex_t mutex;      /* guards current */
+	struct catalog *current;    /* owned reference or NULL */
+	struct loop_msg wake;       /* the loader's */
+	struct dbfacts_loader *loader; /* owned by the monitor's thread */
+	LIST_ENTRY(dbfacts) link;
+};
+
+/* Finds or adds; takes a mutex: at login only.  `login`: credentials of the database (for what the monitor's options
+ * leave open); may be NULL. */
+struct dbfacts *dbfacts_find_or_add(struct cluster *c, const char *dbname, const struct monitor_login *login);
+/* Starts loading if there is nothing yet; cheap when there is, or when it has been asked for. */
+void dbfacts_want(struct dbfacts *f);
+/* Makes *catalog (the caller's own reference, NULL at first) the newest one; *version is what it is.  True when it
+ * changed. One atomic load while there is nothing new. */
+bool dbfacts_refresh(struct dbfacts *f, uint64_t *version, struct catalog **catalog);
+static inline bool dbfacts_is_proved(const struct dbfacts *f)
+{
+	return atomic_load_explicit(&f->proved_seq, memory_order_acquire) >=
+	       atomic_load_explicit(&f->ddl_seq, memory_order_acquire);
+}
+/* DDL is being sent, and again at the Z that ends its transaction: facts are unproved until a later load is done. */
+void dbfacts_note_ddl(struct dbfacts *f);
+
+#endif
