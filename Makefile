@@ -44,7 +44,7 @@ OBJ := $(SRC:%.c=$(BUILD)/%.o)
 MAIN_OBJ := $(BUILD)/src/main.o
 BIN := $(if $(filter release,$(SAN)),build/pgweir,$(BUILD)/pgweir)
 
-.PHONY: all deps unit lint format clean demo demo-stop test test-long test-mutants bench bench-full fuzz install app-test
+.PHONY: all deps unit unit-programs lint format clean demo demo-stop test test-long test-mutants bench bench-full fuzz install app-test
 all: $(BIN)
 
 $(BIN): $(OBJ) $(MAIN_OBJ)
@@ -67,6 +67,7 @@ $(BUILD)/unit/%: tests/unit/%.c $(OBJ)
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -Wno-missing-prototypes -MMD -MP -o $@ $< $(OBJ) $(ALL_LDFLAGS) $(LIBS) -lcmocka
 -include $(UNIT_BIN:=.d)
+unit-programs: $(UNIT_BIN)
 unit: $(UNIT_BIN)
 	tests/run-unit.sh $(UNIT_BIN)
 
@@ -74,10 +75,16 @@ unit: $(UNIT_BIN)
 FUZZ_SECONDS ?= 60
 FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
 FUZZ_BIN := $(FUZZ_SRC:tests/fuzz/%.c=build/fuzz/%)
-build/fuzz/%: tests/fuzz/%.c $(SRC)
+FUZZ_OBJ := $(SRC:%.c=build/fuzz/obj/%.o)
+FUZZ_FLAGS = -std=gnu17 -D_GNU_SOURCE -DPGWEIR_TEST_BUILD -DPGWEIR_VERSION='"fuzz"' -Iinclude $(shell pkg-config --cflags $(PKGS)) -g -O1 -pthread \
+	-fsanitize=address,undefined -fno-sanitize-recover=undefined
+build/fuzz/obj/%.o: %.c
 	@mkdir -p $(@D)
-	$(CLANG) -std=gnu17 -D_GNU_SOURCE -DPGWEIR_TEST_BUILD -DPGWEIR_VERSION='"fuzz"' -Iinclude $(shell pkg-config --cflags $(PKGS)) -g -O1 -pthread \
-		-fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -o $@ $< $(SRC) $(LIBS)
+	$(CLANG) $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link -MMD -MP -c -o $@ $<
+build/fuzz/%: tests/fuzz/%.c $(FUZZ_OBJ)
+	@mkdir -p $(@D)
+	$(CLANG) $(FUZZ_FLAGS) -fsanitize=fuzzer -o $@ $< $(FUZZ_OBJ) $(LIBS)
+-include $(FUZZ_OBJ:.o=.d)
 fuzz: $(FUZZ_BIN)
 	tests/run-fuzz.sh $(FUZZ_SECONDS) $(FUZZ_BIN)
 

@@ -1,0 +1,94 @@
+#!/usr/bin/env bash
+# make test: all that CI runs, from nothing, on a machine that may lack everything.
+#
+#   run-all.sh [PART...]     parts: lint unit fuzz integration tsan app (default: all, in this order)
+#
+# Each part ends with "NAME: P passed, F failed, S skipped"; a part that ends badly without having counted a failure
+# counts as one.  The last line is the sum.  FUZZ_SECONDS, JOBS and PYTEST_WORKERS can be set.
+set -uo pipefail
+. "$(dirname "$0")/lib.sh"
+cd "$TOP" || exit 1
+PARTS=("$@")
+[ ${#PARTS[@]} -gt 0 ] || PARTS=(lint unit fuzz integration tsan app)
+RESULTS=$BUILD_DIR/test-results
+JOBS=${JOBS:-$(nproc)}
+PYTEST_WORKERS=${PYTEST_WORKERS:-2}
+export FUZZ_SECONDS=${FUZZ_SECONDS:-60}
+rm -rf "$RESULTS"
+mkdir -p "$RESULTS"
+
+# build VARIANT TARGET...: warnings are errors here.
+build() {
+	local variant=$1
+	shift
+	say "build $variant: $*"
+	make -s -j"$JOBS" CI=1 SAN="$variant" "$@"
+}
+
+# The server and the tests need each other only from here on: no main, no binary, no integration tests.
+have_program() { [ -f src/main.c ]; }
+
+# The lints want the objects (for their symbols), but judge the rest also when those do not build; part_unit reports that.
+part_lint() {
+	build asan -k unit-programs >/dev/null 2>&1
+	tests/lint/run.sh
+}
+
+part_unit() { build asan unit-programs && make -s CI=1 SAN=asan unit; }
+
+part_fuzz() {
+	# shellcheck disable=SC2046 # a list of words
+	ls tests/fuzz/fuzz_*.c >/dev/null 2>&1 || { echo "no fuzzers yet"; counts fuzz 0 0 1; return 0; }
+	make -s -j"$JOBS" fuzz
+}
+
+# pytest_part NAME PYTEST-ARGUMENT...: runs it and takes the counts from its own report.
+pytest_part() {
+	local name=$1 status
+	shift
+	"$VENV/bin/python" -B -m pytest -c tests/pytest.ini --junitxml="$RESULTS/$name.xml" -q "$@"
+	status=$?
+	"$VENV/bin/python" -B tests/junit_counts.py "$name" "$status" "$RESULTS/$name.xml"
+}
+
+part_integration() {
+	have_program || { echo "no program yet"; counts integration 0 0 1; return 0; }
+	build asan all && build release all || return 1
+	PGWEIR_BUILD=asan pytest_part integration -n "$PYTEST_WORKERS" --dist loadgroup tests/integration
+}
+
+# ThreadSanitizer slows everything down tenfold: the tests marked `threads`, which cross workers on purpose.
+part_tsan() {
+	have_program || { echo "no program yet"; counts tsan 0 0 1; return 0; }
+	build tsan all || return 1
+	PGWEIR_BUILD=tsan pytest_part tsan -n "$PYTEST_WORKERS" --dist loadgroup -m threads tests/integration
+}
+
+part_app() {
+	have_program || { echo "no program yet"; counts app 0 0 1; return 0; }
+	build release all || return 1
+	tests/app/run.sh
+}
+
+# run_part NAME: its output goes to the terminal and to a file, from which the sum is made.
+run_part() {
+	local name=$1 log=$RESULTS/$1.log began=$SECONDS
+	say "== $name"
+	"part_$name" </dev/null 2>&1 | tee "$log"
+	local status=${PIPESTATUS[0]}
+	if ! grep -qE "^$name: [0-9]+ passed, " "$log"; then
+		echo "FAILED $name gave no result (exit status $status)"
+		counts "$name" 0 1 0 | tee -a "$log"
+	elif [ "$status" != 0 ] && grep -qE "^$name: [0-9]+ passed, 0 failed" "$log"; then
+		echo "FAILED $name ended with status $status"
+		counts "$name-exit" 0 1 0 | tee -a "$log"
+	fi
+	say "== $name took $((SECONDS - began)) s"
+}
+
+tests/deps.sh test || { echo "0 passed, 1 failed, 0 skipped"; exit 1; }
+for part in "${PARTS[@]}"; do run_part "$part"; done
+
+say "== in all $((SECONDS - STARTED)) s"
+cat "$RESULTS"/*.log | sed -nE 's/^[a-z-]+: ([0-9]+) passed, ([0-9]+) failed, ([0-9]+) skipped$/\1 \2 \3/p' |
+	awk '{p += $1; f += $2; s += $3} END {printf "%d passed, %d failed, %d skipped\n", p, f, s; exit f > 0 || p == 0}'
