@@ -1,0 +1,200 @@
+#!/usr/bin/env python3
+"""pgbench through pgweir and its peers, side by side: TPS, latency, CPU per transaction, memory.
+
+Starts a throwaway primary with a streaming replica, then for each workload runs the targets one after the other, in a
+different order in each round, so that a drift of the machine hits all alike. Ratios are taken within a round and their
+median is told. Results go to bench/results/ (JSON, Markdown, SVG); --quick is the form for CI: seconds, to build/bench/.
+
+    bench/run.py                                    # make bench
+    bench/run.py --full                             # make bench-full
+    bench/run.py --targets pgbouncer,pgweir --works select-simple --rounds 5
+    bench/run.py --targets pgweir,pgweir:cached:unnamed_statement_cache=1 --works select-extended
+
+PgBouncer: /usr/sbin/pgbouncer, or $PGBOUNCER. The rows with extended or prepared protocol need 1.21; with an older one
+they are skipped and counted (bench/get-pgbouncer.sh makes a newer one where Debian 12 is all there is).
+"""
+import argparse
+import os
+import pathlib
+import sys
+import time
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+from kit import cluster, measure, proxies, report, works  # noqa: E402
+
+FORMS = {  # set of workloads, rounds, seconds, scale
+    "quick": (1, 2, 2),
+    "bench": (3, 5, 10),
+    "full": (5, 15, 10),
+}
+
+
+def arguments():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    form = p.add_mutually_exclusive_group()
+    form.add_argument("--quick", action="store_const", dest="form", const="quick", help="seconds: for CI")
+    form.add_argument("--full", action="store_const", dest="form", const="full", help="more workloads, 5 rounds of 15 s")
+    p.add_argument("--targets", default="direct,l4,pgbouncer,pgpool,pgweir", help="default: %(default)s, those that are there")
+    p.add_argument("--works", help=f"of {', '.join(works.BY_NAME)}")
+    p.add_argument("--rounds", type=int)
+    p.add_argument("--seconds", type=int, help="of each run")
+    p.add_argument("--scale", type=int)
+    p.add_argument("--pool", type=int, default=10)
+    p.add_argument("--port", type=int, default=21600, help="first of 100 ports")
+    p.add_argument("--pgweir", default=os.environ.get("PGWEIR", str(proxies.BUILD / "pgweir")))
+    p.add_argument("--pin", action="store_true", help="keep proxies on the last CPU, servers and pgbench on the others")
+    p.add_argument("--out", type=pathlib.Path)
+    p.add_argument("--strict", action="store_true", help="exit 1 when a target of the table is missed")
+    a = p.parse_args()
+    a.form = a.form or "bench"
+    rounds, seconds, scale = FORMS[a.form]
+    a.rounds, a.seconds, a.scale = a.rounds or rounds, a.seconds or seconds, a.scale or scale
+    a.works = [works.BY_NAME[n] for n in a.works.split(",")] if a.works else works.of_set(a.form)
+    a.out = a.out or (cluster.ROOT / "build" / "bench" / "quick" if a.form == "quick" else cluster.ROOT / "bench" / "results")
+    return a
+
+
+def one_run(clus, target, work, seconds):
+    """Numbers of one pgbench run through one target, CPU per transaction included."""
+    if work.writes:
+        clus.tidy()
+    conn, seen = target.conn(work), {}
+    servers = [p.pid for p in clus.procs]
+    before_srv = [measure.tree_cpu_us(p) for p in servers]
+    before, commits = target.cpu_us(work), clus.commits()
+    # A line of the log costs pgbench time: one in ten is enough for a percentile at these rates.
+    res = measure.pgbench(conn, work, seconds, clus.dir, 1 if work.writes else 0.1,
+                          lambda: seen.update(target.memory_kb(work) or {}))
+    n = res["transactions"]
+    if not n:
+        res["error"] = res.get("error") or "no transaction"
+        return res
+    after, after_srv = target.cpu_us(work), [measure.tree_cpu_us(p) for p in servers]
+    res["proxy_us"] = None if before is None else (after - before) / n
+    res["primary_us"], res["replica_us"] = ((b - a) / n for a, b in zip(before_srv, after_srv))
+    res["server_us"] = res["primary_us"] + res["replica_us"]
+    moved = [b - a for a, b in zip(commits, clus.commits())]
+    res["replica_share"] = moved[1] / sum(moved) if sum(moved) else None
+    res["pss_kb"], res["rss_kb"], res["peak_kb"] = seen.get("pss"), seen.get("rss"), seen.get("peak")
+    return res
+
+
+def measure_work(args, clus, targets, work):
+    runs, skipped, errors = [], {}, []
+    able = []
+    for t in targets:
+        why = t.skips(work)
+        if why:
+            skipped[t.name] = why
+            continue
+        res = one_run(clus, t, work, 1)  # opens the pool, fills caches; not counted
+        if res.get("error"):
+            errors.append(f"{t.name}, warm-up: {res['error']}")
+        able.append(t)
+    for n in range(args.rounds):
+        rnd = {}
+        for i in range(len(able)):
+            t = able[(i + n) % len(able)]
+            rnd[t.name] = res = one_run(clus, t, work, args.seconds)
+            if res.get("error"):
+                errors.append(f"{t.name}, round {n + 1}: {res['error']}")
+            print(f"  {work.name:18} round {n + 1} {t.name:12} {res.get('tps') or 0:9.0f} TPS  "
+                  f"p99 {res.get('p99_ms') or 0:7.2f} ms  proxy {res.get('proxy_us') or 0:7.2f} us  "
+                  f"server {res.get('server_us') or 0:7.1f} us  {res.get('error') or ''}", flush=True)
+        runs.append(rnd)
+    names = [t.name for t in able]
+    ratios = []
+    for a in (n for n in names if n.startswith("pgweir")):
+        for b in names:
+            found = {m: report.ratio(runs, a, b, m) for m in ("tps", "p99_ms", "proxy_us", "server_us")} if a != b else {}
+            found = {m: v for m, v in found.items() if v}
+            if found:
+                ratios.append({"a": a, "b": b, "metrics": found})
+    if "l4" in names and "pgbouncer" in names:
+        found = {m: v for m in ("tps", "p99_ms", "proxy_us", "server_us") if (v := report.ratio(runs, "pgbouncer", "l4", m))}
+        ratios.append({"a": "pgbouncer", "b": "l4", "metrics": found})
+    return {"title": work.title, "clients": work.clients, "summary": report.summarise(runs, names), "ratios": ratios,
+            "skipped": skipped, "errors": errors, "runs": runs}
+
+
+# what, workload, against, metric, comparison, limit
+GOALS = (
+    ("CPU/txn of PgBouncer's, simple", "select-simple", "pgbouncer", "proxy_us", "<=", 1.0),
+    ("TPS of PgBouncer's, simple", "select-simple", "pgbouncer", "tps", ">=", 0.95),
+    ("p99 of PgBouncer's, simple", "select-simple", "pgbouncer", "p99_ms", "<=", 1.10),
+    ("CPU/txn of PgBouncer's, prepared", "select-prepared", "pgbouncer", "proxy_us", "<=", 1.0),
+    ("TPS of PgBouncer's, prepared", "select-prepared", "pgbouncer", "tps", ">=", 0.95),
+    ("CPU/txn of the forwarder's, simple", "select-simple", "l4", "proxy_us", "<=", 1.15),
+    ("CPU/txn of PgBouncer's, tpcb-like prepared", "tpcb-prepared", "pgbouncer", "proxy_us", "<=", 1.0),
+    ("CPU/txn of PgBouncer's, TLS", "select-tls", "pgbouncer", "proxy_us", "<=", 1.0),
+    ("CPU per connection of PgBouncer's, trust", "connect", "pgbouncer", "proxy_us", "<=", 1.0),
+)
+
+
+def judge(doc):
+    """Each goal that this run has figures for; one across workloads is added by hand at the end."""
+    out = []
+    for what, work, against, metric, op, limit in GOALS:
+        w = doc["workloads"].get(work)
+        r = next((r for r in (w or {}).get("ratios", ()) if (r["a"], r["b"]) == ("pgweir", against)), None)
+        if r and metric in r["metrics"]:
+            value = r["metrics"][metric][0]
+            good = value <= limit if op == "<=" else value >= limit
+            out.append({"what": what, "wanted": f"{op} {limit:.2f}", "value": value, "verdict": "ok" if good else "MISSED"})
+    simple, prepared = (doc["workloads"].get(n, {}).get("summary", {}).get("pgweir", {}).get("proxy_us")
+                        for n in ("select-simple", "select-prepared"))
+    if simple and prepared:
+        out.append({"what": "CPU/txn of its own simple figure, prepared", "wanted": "<= 1.05", "value": prepared / simple,
+                    "verdict": "ok" if prepared / simple <= 1.05 else "MISSED"})
+    return out
+
+
+def main():
+    args = arguments()
+    if args.pin and os.cpu_count() < 2:
+        raise SystemExit("bench: --pin needs two CPUs")
+    load = "%.2f" % os.getloadavg()[0]
+    cpus = sorted(os.sched_getaffinity(0))
+    prefix = ["taskset", "-c", cpus[-1]] if args.pin else []
+    if args.pin:
+        os.sched_setaffinity(0, cpus[:-1])
+    started = time.monotonic()
+    print(f"bench: {args.form}: {len(args.works)} workloads, {args.rounds} rounds of {args.seconds} s", flush=True)
+    clus = cluster.Cluster(args.port, args.scale)
+    targets = []
+    try:
+        clus.start()
+        env = proxies.Env(clus, args.pool, max(w.clients for w in args.works), args.pgweir, prefix)
+        absent = {}
+        for name in args.targets.split(","):
+            t = proxies.make(env, name)
+            if t.missing():
+                absent[t.name] = t.missing()
+                print(f"bench: without {t.name}: {t.missing()}", flush=True)
+            else:
+                targets.append(t)
+        doc = {"environment": {**report.machine(), "pinning": "proxy on the last CPU" if args.pin else "none", "load": load},
+               "versions": {"PostgreSQL": clus.version(), **{t.name: t.version() for t in targets}},
+               "form": args.form, "scale": args.scale, "pool": args.pool, "rounds": args.rounds, "seconds": args.seconds,
+               "absent": absent, "workloads": {}}
+        print("bench: " + ", ".join(f"{k} {v}" for k, v in doc["versions"].items() if v), flush=True)
+        for work in args.works:
+            doc["workloads"][work.name] = measure_work(args, clus, targets, work)
+        doc["judgements"] = judge(doc)
+        doc["skipped_rows"] = sum(len(w["skipped"]) for w in doc["workloads"].values()) + len(absent) * len(args.works)
+        doc["error_rows"] = sum(len(w["errors"]) for w in doc["workloads"].values())
+        doc["took_s"] = round(time.monotonic() - started)
+        report.write(doc, args.out)
+        print((args.out / "bench.md").read_text(encoding="utf-8"))
+        print(f"bench: {doc['took_s']} s; skipped {doc['skipped_rows']} rows; errors {doc['error_rows']}; see {args.out}")
+    finally:
+        for t in targets:
+            t.stop()
+        clus.close()
+    missed = [j for j in doc["judgements"] if j["verdict"] != "ok"]
+    return 1 if doc["error_rows"] or (args.strict and missed) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
