@@ -5,8 +5,9 @@
  * output that the socket does not take is copied.  Backpressure is the owner's: STREAM_BLOCKED means "stop feeding me
  * until on_drained", and stream_want_read(s, false) leaves the bytes in the kernel.
  *
- *   init_accepted -----------------------------------> OPEN --start_tls_*--> HANDSHAKE --> OPEN
- *   init_connect --> CONNECTING --(on_open)--> OPEN           any --stream_close--> CLOSED
+ *   init_accepted -----------------------------> OPEN --start_tls_*--> HANDSHAKE --(on_open)--> OPEN
+ *   init_connect --> CONNECTING --(on_open)--> OPEN
+ *   CONNECTING, HANDSHAKE --(on_failed)--> FAILED            any --stream_close--> CLOSED
  *
  * Every callback comes from the event loop or from a turn hook, never from inside a function called here; in every one
  * of them the owner may close, detach or start anew the same stream.  After stream_close() none comes; the memory must
@@ -17,7 +18,6 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <sys/socket.h>
 #include <sys/types.h>
 #include <sys/uio.h>
 #include <event2/event_struct.h>
@@ -35,7 +35,8 @@ struct tls_ctx;
 	X(CLOSED, "no socket; the state of zeroed memory")                                                             \
 	X(CONNECTING, "connect() is under way")                                                                        \
 	X(HANDSHAKE, "TLS is being negotiated")                                                                        \
-	X(OPEN, "bytes flow")
+	X(OPEN, "bytes flow")                                                                                          \
+	X(FAILED, "connect or handshake failed; only stream_close() is left")
 enum stream_state {
 #define STREAM_STATE_ENUM(id, doc) STREAM_##id,
 	STREAM_STATES(STREAM_STATE_ENUM)
@@ -43,13 +44,16 @@ enum stream_state {
 };
 const char *stream_state_name(enum stream_state state);
 
+/* All four must be set. */
 struct stream_ops {
 	/* There may be something to read: bytes, the end, or an error.  One stream_read() per call is enough: what it
 	 * leaves behind, in the kernel or inside TLS, brings the next call. */
 	void (*on_readable)(struct stream *s);
 	void (*on_drained)(struct stream *s); /* output that was STREAM_BLOCKED has left wholly */
 	void (*on_open)(struct stream *s);    /* connect() succeeded, or the TLS handshake did */
-	/* Connect, handshake or a delayed write failed; why is valid during the call only.  The owner closes. */
+	/* Connect, handshake or a delayed write failed; why is valid during the call only.  The owner closes.  After a
+	 * delayed write the stream is still OPEN for reading, so that the peer's last words (a server's FATAL) can be
+	 * had with stream_read() before that; its pending output is gone. */
 	void (*on_failed)(struct stream *s, const char *why);
 };
 
@@ -96,7 +100,8 @@ static inline void stream_want_read(struct stream *s, bool want)
 enum stream_sent {
 	STREAM_SENT,    /* it is with the kernel */
 	STREAM_BLOCKED, /* accepted, but some is pending: stop feeding until on_drained */
-	STREAM_BROKEN   /* lost (stream_last_error()); the owner closes.  No on_failed comes for it. */
+	STREAM_BROKEN   /* lost (stream_last_error()); the owner reads last words if it likes, and closes.  No
+			 * on_failed comes for it. */
 };
 /* All or nothing is accepted, in order.  Also legal while CONNECTING or in HANDSHAKE: it leaves once open. */
 enum stream_sent stream_send(struct stream *s, const void *p, size_t n) MUSTCHECK;
@@ -127,7 +132,7 @@ const char *stream_last_error(void);
  * The environment's PGWEIR_IO_CHOP=n limits every transfer to n bytes, for whole-program tests. */
 struct stream_test_io {
 	ssize_t (*recv)(int fd, void *p, size_t n, int flags);
-	ssize_t (*sendmsg)(int fd, const struct msghdr *msg, int flags);
+	ssize_t (*send)(int fd, const void *p, size_t n, int flags);
 };
 void stream_test_set_io(const struct stream_test_io *io);
 #endif
