@@ -20,6 +20,7 @@
 #include <stdint.h>
 #include <sys/queue.h>
 #include "base/check.h"
+#include "base/rules.h"
 #include "io/loop.h"
 #include "io/net.h"
 
@@ -42,10 +43,9 @@ enum { CLUSTER_MAX_HOSTS = 16 };
 #define HOST_LAG_UNKNOWN UINT64_MAX
 
 struct cluster;
-struct host_monitor; /* the monitor's own part; see cluster/monitor.c */
 
 struct host {
-	const char *name;        /* owned by the cluster; as configured: a name, an address or a socket directory */
+	char *name;              /* owned by the cluster; as configured: a name, an address or a socket directory */
 	int port;
 	unsigned index;          /* in cluster->hosts */
 	struct cluster *cluster; /* borrowed; never NULL */
@@ -66,7 +66,7 @@ struct host {
 	/* A4: while in recovery, pg_snapshot_xmax() as last sampled; after a promotion it stays as it was.  0: none. */
 	_Atomic uint64_t recovery_xmax;
 	_Atomic bool suspect;       /* set by cluster_report_suspect(), cleared by the monitor */
-	struct host_monitor *monitor; /* owned by the monitor's thread */
+	struct net_addr *address;   /* owned; read it by host_address() */
 };
 
 struct cluster {
@@ -80,7 +80,7 @@ struct cluster {
 	_Atomic uint64_t want_until_us;  /* ... until then */
 	_Atomic bool woken;              /* the monitor has been told and has not looked yet */
 	struct loop_msg wake;            /* the monitor's; posted at most once at a time */
-	void *monitor;                   /* owned by the monitor's thread */
+	void *monitor;                   /* the monitor's own part, owned and used by its thread */
 	LIST_ENTRY(cluster) link;        /* in the registry */
 };
 
@@ -119,7 +119,8 @@ static inline uint64_t cluster_round(const struct cluster *c)
 /* The standby has all that was acknowledged before cluster_round() returned need_round. */
 static inline bool host_is_fresh(const struct host *h, uint64_t need_round)
 {
-	return atomic_load_explicit(&h->fresh_round, memory_order_seq_cst) > need_round;
+	uint64_t fresh = atomic_load_explicit(&h->fresh_round, memory_order_seq_cst);
+	return RULE_BROKEN(B6) ? fresh >= need_round : fresh > need_round;
 }
 /* Upper bound of the age of what the standby shows: 0 while it has proved the newest round, HOST_LAG_UNKNOWN while it
  * has proved none. */
