@@ -74,6 +74,7 @@ struct scram_keys {
 	X(SERVER_PROOF, false, "server signature is wrong: the server does not know the password") \
 	X(SERVER_ERROR, false, "server reported a SCRAM error") \
 	X(OTHER_VERIFIER, false, "server's SCRAM secret differs from the one that the client logged in with") \
+	X(MECHANISM, true, "client selected an invalid SASL authentication mechanism") \
 	X(OUT_OF_ORDER, true, "SCRAM message out of order") \
 	X(CRYPTO, false, "cryptographic library failed")
 
@@ -101,7 +102,7 @@ enum scram_binding { SCRAM_BINDING_NONE = 'n', SCRAM_BINDING_POSSIBLE = 'y', SCR
 bool scram_verifier_parse(struct str text, struct scram_verifier *out) MUSTCHECK;
 /* Writes NUL-terminated text; size at least SCRAM_VERIFIER_TEXT_MAX. */
 bool scram_verifier_format(const struct scram_verifier *v, char *out, size_t size) MUSTCHECK;
-/* With random salt.  false: the cryptographic library failed. */
+/* With random salt.  false: too many iterations, or the cryptographic library failed. */
 bool scram_verifier_make(struct str password, uint32_t iterations, struct scram_verifier *out) MUSTCHECK;
 bool scram_verifier_make_salted(struct str password, const uint8_t *salt, size_t salt_len, uint32_t iterations,
 				struct scram_verifier *out) MUSTCHECK;
@@ -181,7 +182,7 @@ struct scram_server {
 	size_t binding_len;
 	char own_nonce[64];
 	size_t own_nonce_len;
-	struct scram_text gs2, nonce, first_bare, first; /* gs2 header; both nonces; client-first-bare; server-first */
+	struct scram_text nonce, first_bare, first; /* both nonces; client-first-bare; server-first */
 	struct scram_text out;
 };
 
@@ -194,7 +195,7 @@ struct scram_server_options {
 	struct str nonce;                      /* for tests; n == 0: random */
 };
 
-/* false: the mechanism is none that we offered (08P01), or no random bytes. */
+/* false: the mechanism is none that we offered, or no random bytes; see ->failure. */
 bool scram_server_init(struct scram_server *s, const struct scram_server_options *options) MUSTCHECK;
 void scram_server_deinit(struct scram_server *s); /* wipes */
 enum scram_result scram_server_step(struct scram_server *s, struct str in, struct str *out) MUSTCHECK;
