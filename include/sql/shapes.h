@@ -1,0 +1,53 @@
+/* sql/shapes.h - statement text -> facts and class, parsed once per shape; a bounded cache of one worker.
+ *
+ *   text --lexer--> canonical text --hash--> shape { facts, class for the catalog seen last, refused? }
+ *
+ * A hit costs a scan of the text, one hash and one look-up, and allocates nothing.  Shapes whose literals say what
+ * they are (F5) have a marker in the cache and are parsed each time.  Entries leave by a clock hand when there are too
+ * many or they hold too much memory; whoever holds a reference keeps his.
+ *
+ * Owner: worker; not thread-safe. */
+#ifndef SQL_SHAPES_H
+#define SQL_SHAPES_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include "base/str.h"
+#include "sql/facts.h"
+#include "sql/lexer.h"
+#include "sql/route.h"
+#include "sql/sqlparse.h"
+
+struct shapes;
+struct sql_shape;
+struct catalog;
+
+enum { SHAPES_DEFAULT_COUNT = 10000, SHAPES_DEFAULT_BYTES = 32 * 1024 * 1024 };
+
+struct shapes_stats {
+	uint64_t hits, misses, reparsed, evicted, refused;
+	size_t count, bytes;
+};
+
+struct shapes *shapes_new(unsigned max_count, size_t max_bytes) MUSTCHECK;
+void shapes_free(struct shapes *s); /* NULL is fine; shapes that others hold live on */
+struct shapes_stats shapes_stats(const struct shapes *s);
+
+/* Never NULL.  Borrowed: valid until the next shapes_get() unless shape_ref() is called.  hint_out may be NULL; it
+ * borrows the text. */
+struct sql_shape *shapes_get(struct shapes *s, struct str sql, struct sqlparse_options options,
+                             struct sql_hint *hint_out);
+
+struct sql_shape *shape_ref(struct sql_shape *shape);
+void shape_unref(struct sql_shape *shape);                          /* NULL is fine */
+const struct sql_facts *shape_facts(const struct sql_shape *shape); /* borrowed */
+/* The statement with ? for its literals; borrowed, cut at some hundred bytes. */
+const char *shape_text(const struct sql_shape *shape);
+/* Nanoseconds while the catalog is the one of the last call. */
+struct route_verdict shape_route(struct sql_shape *shape, const struct catalog *catalog,
+                                 const struct route_policy *policy);
+/* A standby refused it (F1): from now on the primary.  False when the SQLSTATE does not say so about the statement
+ * (only 25006, 0A000, 55000 and XX000 do). */
+bool shape_mark_refused(struct sql_shape *shape, const char sqlstate[5]);
+
+#endif
