@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 import time
 
-PG_BIN = pathlib.Path(os.environ.get("PGWEIR_PG_BIN", "/usr/lib/postgresql/15/bin"))
+PG_BIN = pathlib.Path(os.environ.get("PGBIN", "/usr/lib/postgresql/15/bin"))
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)

@@ -1,0 +1,152 @@
+#!/usr/bin/env bash
+# Builds docker/compose.yaml's images, starts them all, reads and writes through pgweir, and takes everything down again.
+#
+#   tests/docker/run.sh            KEEP=1: leave it running (prints how to stop it)
+#
+# Skipped, with the reason, where no docker engine answers. The images and volumes made here are removed at the end, the
+# base image debian:trixie-slim stays. What the machine's apt is told (proxy, clock checks) is passed on to the builds.
+set -euo pipefail
+. "$(dirname "$0")/../lib.sh"
+cd "$TOP"
+LOG_DIR=$BUILD_DIR/docker
+mkdir -p "$LOG_DIR"
+passed=0 failed=0
+
+skip() {
+	say "docker: skipped: $1"
+	counts docker 0 0 1
+	exit 0
+}
+
+# check WHAT COMMAND...: a command of the smoke test, its output kept.
+check() {
+	local what=$1
+	shift
+	if "$@" >"$LOG_DIR/check.log" 2>&1; then
+		passed=$((passed + 1))
+		say "docker: ok: $what"
+	else
+		failed=$((failed + 1))
+		say "docker: FAILED: $what"
+		sed 's/^/    /' "$LOG_DIR/check.log" | tail -15
+	fi
+}
+
+command -v docker >/dev/null || skip "no docker here"
+timeout 20 docker info >/dev/null 2>&1 || skip "no docker engine answers"
+if docker compose version >/dev/null 2>&1; then
+	COMPOSE=(docker compose)
+elif command -v docker-compose >/dev/null; then
+	COMPOSE=(docker-compose)
+else
+	skip "neither docker compose nor docker-compose"
+fi
+docker/make-base.sh >"$LOG_DIR/base.log" 2>&1 || skip "no base image: $(tail -1 "$LOG_DIR/base.log")"
+
+export TAG=test-$$
+export PGWEIR_PORT=${PGWEIR_PORT:-0} APP_PORT=${APP_PORT:-0}
+export APP_PASSWORD=app_${RANDOM}_$RANDOM MONITOR_PASSWORD=monitor_$RANDOM REPLICATION_PASSWORD=replication_$RANDOM
+APT_CONF=$(apt-config dump 2>/dev/null | grep -E '^Acquire::(https?::Proxy|Check-Date|Check-Valid-Until)' || true)
+export APT_CONF
+# 1.29 and the legacy builder would print every step.
+export COMPOSE_PROJECT_NAME=pgweirtest$$ COMPOSE_IGNORE_ORPHANS=1
+compose() { "${COMPOSE[@]}" -f docker/compose.yaml "$@"; }
+
+cleanup() {
+	local status=$?
+	if [ -n "${KEEP:-}" ]; then
+		say "docker: left running; stop with: TAG=$TAG ${COMPOSE[*]} -p $COMPOSE_PROJECT_NAME -f docker/compose.yaml down -v --rmi all"
+		return
+	fi
+	[ $status = 0 ] && [ $failed = 0 ] || compose logs --no-color >"$LOG_DIR/containers.log" 2>&1 || true
+	compose down -v --remove-orphans >"$LOG_DIR/down.log" 2>&1 || true
+	for image in pgweir pgweir-postgres pgweir-app; do
+		docker image rm -f "$image:$TAG" >>"$LOG_DIR/down.log" 2>&1 || true
+	done
+	# The build stages of this run: labelled by the compose project's dangling images only.
+	docker image prune -f --filter "label=pgweir.stage=build" >>"$LOG_DIR/down.log" 2>&1 || true
+}
+trap cleanup EXIT
+
+# Where containers cannot check PyPI's certificate (a proxy in between), wheels made out here help; elsewhere they do no harm.
+say "docker: wheels for the application"
+python=$(docker run --rm debian:trixie-slim sh -c 'ls /usr/share/python3/debian_defaults >/dev/null 2>&1 && python3 -V' 2>/dev/null |
+	sed 's/.* \(3\.[0-9]*\).*/\1/')
+python=${python:-3.13}
+rm -rf "$BUILD_DIR/wheels"
+mkdir -p "$BUILD_DIR/wheels"
+python3 -m pip download -q --disable-pip-version-check --only-binary=:all: --python-version "$python" \
+	--platform manylinux2014_x86_64 --platform manylinux_2_28_x86_64 -d "$BUILD_DIR/wheels" -r tests/requirements.txt \
+	>"$LOG_DIR/wheels.log" 2>&1 || { say "docker: no wheels from here, images ask PyPI themselves"; rm -rf "$BUILD_DIR/wheels"; }
+
+say "docker: building with ${COMPOSE[*]}"
+if ! compose build >"$LOG_DIR/build.log" 2>&1; then
+	tail -25 "$LOG_DIR/build.log"
+	say "docker: FAILED: build, see $LOG_DIR/build.log"
+	counts docker 0 1 0
+	exit 1
+fi
+say "docker: starting"
+if ! compose up -d >"$LOG_DIR/up.log" 2>&1; then
+	tail -5 "$LOG_DIR/up.log"
+	say "docker: FAILED: up"
+	failed=1
+fi
+
+# sql DATABASE SQL: through pgweir, with TLS and SCRAM, from the primary's container (it has psql)
+sql() {
+	compose exec -T -e PGPASSWORD="$APP_PASSWORD" primary psql -XAtq -v ON_ERROR_STOP=1 \
+		"host=pgweir port=6432 dbname=$1 user=fastapi_user sslmode=require" -c "$2"
+}
+
+equals() {
+	local wanted=$1 got
+	shift
+	got=$("$@") || return 1
+	[ "$got" = "$wanted" ] || { echo "wanted \"$wanted\", got \"$got\""; return 1; }
+}
+
+refused() { ! "$@"; }
+
+healthy() {
+	local id=$1 i
+	for i in $(seq 60); do
+		[ "$(docker inspect -f '{{.State.Health.Status}}' "$id" 2>/dev/null)" = healthy ] && return 0
+		sleep 1
+	done
+	docker inspect -f '{{json .State.Health}}' "$id"
+	return 1
+}
+
+http_get() {
+	python3 - "$1" <<-'END'
+		import sys, urllib.request
+		with urllib.request.urlopen(sys.argv[1], timeout=10) as r:
+		    print(r.status, r.read(500))
+	END
+}
+
+if [ $failed = 0 ]; then
+	for service in primary replica pgweir app; do
+		check "$service is healthy" healthy "$(compose ps -q "$service")"
+	done
+	check "a write" sql fastapi_dev "CREATE TABLE smoke (n int); INSERT INTO smoke SELECT generate_series(1, 100)"
+	check "a read after the write" equals 100 sql fastapi_dev "SELECT count(*) FROM smoke"
+	check "an extension" equals 36 sql fastapi_dev "SELECT length(uuid_generate_v4()::text)"
+	check "another extension, other database" equals t sql fastapi_test "SELECT gen_salt('bf') <> ''"
+	check "a clear connection is refused" refused compose exec -T -e PGPASSWORD="$APP_PASSWORD" primary psql -XAtq \
+		"host=pgweir port=6432 dbname=fastapi_dev user=fastapi_user sslmode=disable" -c "SELECT 1"
+	check "a wrong password is refused" refused compose exec -T -e PGPASSWORD=wrong primary psql -XAtq \
+		"host=pgweir port=6432 dbname=fastapi_dev user=fastapi_user sslmode=require" -c "SELECT 1"
+	check "pgweir runs as an ordinary user" equals 6432 compose exec -T pgweir id -u
+	check "its root file system is read-only" refused compose exec -T pgweir touch /etc/pgweir/x
+	port=$(compose port app 8000 | sed 's/.*://')
+	check "the application's /health" http_get "http://127.0.0.1:$port/health"
+	check "the replica is lost" compose stop -t 10 replica
+	check "a read without the replica" equals 100 sql fastapi_dev "SELECT count(*) FROM smoke"
+	check "the replica comes back" compose start replica
+	check "the replica is healthy" healthy "$(compose ps -q replica)"
+	check "a write and a read" equals 101 sql fastapi_dev "INSERT INTO smoke VALUES (0); SELECT count(*) FROM smoke"
+fi
+counts docker $passed $failed 0
+[ $failed = 0 ]
