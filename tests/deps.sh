@@ -81,13 +81,13 @@ packages() {
 # Rebuilt only when the pinned list changes.
 python_environment() {
 	local requirements=$TOP/tests/requirements.txt stamp=$VENV/.requirements
-	cmp -s "$requirements" "$stamp" && return
+	cat "$requirements" "$TOP/tests/app/requirements.txt" | cmp -s - "$stamp" && return
 	say "deps: Python environment in build/venv"
 	rm -rf "$VENV"
 	/usr/bin/python3 -m venv "$VENV"
 	"$VENV/bin/pip" install -q --disable-pip-version-check --retries 10 -r "$requirements" >"$LOG" 2>&1 ||
 		{ tail -20 "$LOG" >&2; die "deps: pip failed, see $LOG"; }
-	cp "$requirements" "$stamp"
+	cat "$requirements" "$TOP/tests/app/requirements.txt" >"$stamp"
 }
 
 mkdir -p "$BUILD_DIR"

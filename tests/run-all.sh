@@ -67,7 +67,7 @@ part_tsan() {
 part_app() {
 	have_program || { echo "no program yet"; counts app 0 0 1; return 0; }
 	build release all || return 1
-	tests/app/run.sh
+	"$VENV/bin/python" -B tests/app/run.py
 }
 
 # run_part NAME: its output goes to the terminal and to a file, from which the sum is made.

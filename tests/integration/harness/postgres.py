@@ -288,10 +288,12 @@ class Template:
 class Cluster:
     """A primary and its standbys.  A context manager: starts on entry, stops on exit."""
 
-    def __init__(self, template, standbys=1, folder=None, copy=True, **settings):
+    def __init__(self, template, standbys=1, folder=None, copy=True, hba=None, **settings):
+        """hba replaces pg_hba.conf; settings are added to postgresql.conf."""
         self.template, self.workspace, self.programs = template, template.workspace, template.programs
         self.version = template.version
         self.folder = folder or self.workspace.folder("cluster")
+        self._hba = hba
         self._databases = 0
         self.primary = self._node("primary", "primary", copy, settings)
         self.standbys = [self._node(f"standby{n}", "standby", copy, settings) for n in range(1, standbys + 1)]
@@ -302,6 +304,8 @@ class Cluster:
             subprocess.run(["cp", "-a", self.template.folder / source, data], check=True)
         node = Node(self, name, data, self.workspace.ports.take())
         node.configure(port=node.port, **settings)
+        if self._hba:
+            self.workspace.write(data / "pg_hba.conf", self._hba, 0o600)
         if source == "standby":
             self.follow(node, self.primary)
         return node
