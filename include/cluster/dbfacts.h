@@ -6,8 +6,10 @@
  * facts goes to the primary.
  *
  * Loads: at first use, 20 ms after DDL (in a storm at most every 200 ms), every facts_refresh while the database is
- * used.  Each is one short-lived connection with one REPEATABLE READ READ ONLY transaction on the primary.
- * Databases that cannot be read have no facts; the load is tried again with back-off.
+ * used.  Each is one short-lived connection with one REPEATABLE READ READ ONLY transaction on the primary: a lasting
+ * one would be in the way of DROP DATABASE.  DDL that does not pass through this process is therefore seen at the next
+ * load; until then it is unknown here (documented).  Databases that cannot be read have no facts; tried again with
+ * back-off.
  *
  * A struct dbfacts lives for the process's life. */
 #ifndef CLUSTER_DBFACTS_H
@@ -22,38 +24,39 @@
 #include "io/loop.h"
 
 struct catalog;
+struct catalog_options;
 struct cluster;
+struct dbfacts_loader;
 struct monitor_login;
 
 struct dbfacts {
-	struct cluster *cluster;    /* borrowed, for ever */
-	char *dbname;               /* owned; the name on the servers */
-	_Atomic uint64_t version;   /* of the catalog; 0: none yet */
-	_Atomic uint64_t ddl_seq;   /* grows with dbfacts_note_ddl() */
-	_Atomic uint64_t proved_seq; /* ddl_seq as the newest finished load began; 0 until there is one (ddl_seq starts at 1) */
+	struct cluster *cluster;     /* borrowed, for ever */
+	char *dbname;                /* owned; the name on the servers */
+	_Atomic uint64_t version;    /* of the catalog; 0: none yet */
+	_Atomic uint64_t ddl_seq;    /* starts at 1, grows with dbfacts_note_ddl() */
+	_Atomic uint64_t proved_seq; /* ddl_seq as the newest finished load began; 0: no load, or too long ago */
 	_Atomic uint64_t role_settings_hash; /* E7: of pg_db_role_setting for this database; 0 unknown */
-	_Atomic bool used;          /* since the loader looked last */
-	_Atomic bool wanted;        /* the loader has been told and has not looked yet */
-	pthread_mutex_t mutex;      /* guards current */
-	struct catalog *current;    /* owned reference or NULL */
-	struct loop_msg wake;       /* the loader's */
-	struct dbfacts_loader *loader; /* owned by the monitor's thread */
+	_Atomic bool used;           /* since the loader looked last */
+	_Atomic bool woken;          /* the loader has been told and has not looked yet */
+	pthread_mutex_t mutex;       /* guards current, and what find_or_add and configure set */
+	struct catalog *current;     /* owned reference or NULL */
+	struct loop_msg wake;        /* the loader's */
+	struct dbfacts_loader *loader; /* owned */
 	LIST_ENTRY(dbfacts) link;
 };
 
 /* Finds or adds; takes a mutex: at login only.  `login`: credentials of the database (for what the monitor's options
  * leave open); may be NULL. */
 struct dbfacts *dbfacts_find_or_add(struct cluster *c, const char *dbname, const struct monitor_login *login);
-/* Starts loading if there is nothing yet; cheap when there is, or when it has been asked for. */
+/* Sets read_only_functions and write_functions; a change is followed by a load, and unproved until then. */
+void dbfacts_configure(struct dbfacts *f, const struct catalog_options *options);
+/* Starts loading if there is nothing proved; cheap when there is, or when it has been asked for. */
 void dbfacts_want(struct dbfacts *f);
-/* Makes *catalog (the caller's own reference, NULL at first) the newest one; *version is what it is.  True when it
- * changed. One atomic load while there is nothing new. */
+/* Makes *catalog (the caller's own reference, NULL at first) the newest one; *version is what it is.  Returns whether
+ * that catalog (never NULL then) is proved for all DDL seen so far.  A few atomic loads while there is nothing new. */
 bool dbfacts_refresh(struct dbfacts *f, uint64_t *version, struct catalog **catalog);
-static inline bool dbfacts_is_proved(const struct dbfacts *f)
-{
-	return atomic_load_explicit(&f->proved_seq, memory_order_acquire) >=
-	       atomic_load_explicit(&f->ddl_seq, memory_order_acquire);
-}
+/* For SHOW; for a decision use dbfacts_refresh(), which looks at both in the right order. */
+bool dbfacts_is_proved(const struct dbfacts *f);
 /* DDL is being sent, and again at the Z that ends its transaction: facts are unproved until a later load is done. */
 void dbfacts_note_ddl(struct dbfacts *f);
 

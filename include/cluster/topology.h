@@ -78,6 +78,7 @@ struct cluster {
 	_Atomic uint32_t role_epoch;     /* grows with each change of any host's role */
 	_Atomic uint64_t want_round;     /* somebody waits for a proof of a round newer than this ... */
 	_Atomic uint64_t want_until_us;  /* ... until then */
+	_Atomic bool serving;            /* the monitor works on that, and will look at both again before it stops */
 	_Atomic bool woken;              /* the monitor has been told and has not looked yet */
 	struct loop_msg wake;            /* the monitor's; posted at most once at a time */
 	void *monitor;                   /* the monitor's own part, owned and used by its thread */

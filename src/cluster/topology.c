@@ -190,19 +190,25 @@ uint64_t cluster_begin_round(struct cluster *c)
 	return atomic_fetch_add_explicit(&c->round, 1, memory_order_seq_cst) + 1;
 }
 
-static void raise_to(_Atomic uint64_t *at, uint64_t value)
+/* True when it was lower. */
+static bool raise_to(_Atomic uint64_t *at, uint64_t value)
 {
-	uint64_t old = atomic_load_explicit(at, memory_order_relaxed);
-	while (old < value && !atomic_compare_exchange_weak_explicit(at, &old, value, memory_order_seq_cst,
-								     memory_order_relaxed))
-		;
+	uint64_t old = atomic_load_explicit(at, memory_order_seq_cst);
+	while (old < value) {
+		if (atomic_compare_exchange_weak_explicit(at, &old, value, memory_order_seq_cst, memory_order_seq_cst))
+			return true;
+	}
+	return false;
 }
 
 void cluster_want_round(struct cluster *c, uint64_t need_round, uint64_t until_us)
 {
-	raise_to(&c->want_round, need_round);
 	raise_to(&c->want_until_us, until_us);
-	cluster_wake_monitor(c);
+	bool newer = raise_to(&c->want_round, need_round);
+	/* While it serves somebody the monitor looks at want_until_us by itself; a round that nobody has asked for yet is
+	 * what it must be told of.  So there is one message per round, however many wait. */
+	if (newer || !atomic_load_explicit(&c->serving, memory_order_seq_cst))
+		cluster_wake_monitor(c);
 }
 
 void cluster_report_suspect(struct cluster *c, struct host *h)
