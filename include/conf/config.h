@@ -161,10 +161,11 @@ struct conf_application {
 };
 
 struct conf_peer {
+	char *name; /* owned; the id as written */
 	int id;     /* 1 to 65535 */
 	char *host; /* owned, never NULL in a loaded configuration */
 	int port;
-	int pool_size; /* -1: default_pool_size */
+	int pool_size; /* -1: default_pool_size; use config_peer_pool_size() */
 };
 
 /* --- the snapshot ------------------------------------------------------------------------------------------------- */
@@ -274,7 +275,7 @@ struct config {
 	uint64_t tcp_keepidle_us, tcp_keepintvl_us;
 	int tcp_user_timeout_ms;
 
-	/* Entries; owned; sorted by name (peers by id) */
+	/* Entries; owned; sorted by name, byte by byte */
 	struct conf_database *databases;
 	struct conf_user *users;
 	struct conf_application *applications;
