@@ -49,8 +49,9 @@ struct stream_ops {
 	/* There may be something to read: bytes, the end, or an error.  One stream_read() per call is enough: what it
 	 * leaves behind, in the kernel or inside TLS, brings the next call. */
 	void (*on_readable)(struct stream *s);
-	void (*on_drained)(struct stream *s); /* output that was STREAM_BLOCKED has left wholly */
-	void (*on_open)(struct stream *s);    /* connect() succeeded, or the TLS handshake did */
+	/* Output that was STREAM_BLOCKED has left wholly.  May come unasked too (TLS answers its peer by itself). */
+	void (*on_drained)(struct stream *s);
+	void (*on_open)(struct stream *s); /* connect() succeeded, or the TLS handshake did: send now, blocked or not */
 	/* Connect, handshake or a delayed write failed; why is valid during the call only.  The owner closes.  After a
 	 * delayed write the stream is still OPEN for reading, so that the peer's last words (a server's FATAL) can be
 	 * had with stream_read() before that; its pending output is gone. */
@@ -103,9 +104,10 @@ enum stream_sent {
 	STREAM_BROKEN   /* lost (stream_last_error()); the owner reads last words if it likes, and closes.  No
 			 * on_failed comes for it. */
 };
-/* All or nothing is accepted, in order.  Also legal while CONNECTING or in HANDSHAKE: it leaves once open. */
+/* All or nothing is accepted, in order.  Also legal while CONNECTING: it leaves once open.  In HANDSHAKE: BROKEN. */
 enum stream_sent stream_send(struct stream *s, const void *p, size_t n) MUSTCHECK;
 enum stream_sent stream_sendv(struct stream *s, const struct iovec *iov, int count) MUSTCHECK;
+/* Bytes that wait for the socket; with TLS their encrypted size. */
 static inline size_t stream_pending(const struct stream *s) { return s->out ? buf_len(s->out) : 0; }
 
 /* Idempotent; legal on zeroed memory and inside callbacks.  Says close_notify where that does not block. */

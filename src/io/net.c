@@ -62,24 +62,46 @@ static bool strip_brackets(const char *host, char *out, size_t size)
 	return str_copy(out, size, s);
 }
 
-bool net_addr_parse(const char *host, uint16_t port, struct net_addr *out)
+/* Strictly four decimal numbers: getaddrinfo() also takes "127.1", octal and trailing junk. */
+static bool parse_ipv4(const char *host, uint16_t port, struct net_addr *out)
 {
-	char bare[NET_NAME_SIZE], service[8];
-	struct addrinfo hints = { .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV, .ai_socktype = SOCK_STREAM }, *found;
+	struct sockaddr_in *sin = (void *)&out->ss;
 
-	*out = (struct net_addr){ 0 };
-	if (host[0] == '/' || host[0] == '@')
-		return parse_unix(host, port, out);
-	if (host[0] == '\0' || !strip_brackets(host, bare, sizeof bare))
+	if (inet_pton(AF_INET, host, &sin->sin_addr) != 1)
 		return false;
+	sin->sin_family = AF_INET;
+	sin->sin_port = htons(port);
+	out->len = sizeof *sin;
+	return true;
+}
+
+/* Not inet_pton(): a link-local address needs its scope ("fe80::1%eth0"). */
+static bool parse_ipv6(const char *host, uint16_t port, struct net_addr *out)
+{
+	struct addrinfo hints = { .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV, .ai_family = AF_INET6,
+				  .ai_socktype = SOCK_STREAM };
+	struct addrinfo *found;
+	char service[8];
+
 	snprintf(service, sizeof service, "%u", port);
-	/* Not inet_pton(): a link-local address needs its scope ("fe80::1%eth0"). */
-	if (getaddrinfo(bare, service, &hints, &found) != 0)
+	if (getaddrinfo(host, service, &hints, &found) != 0)
 		return false;
 	memcpy(&out->ss, found->ai_addr, found->ai_addrlen);
 	out->len = found->ai_addrlen;
 	freeaddrinfo(found);
 	return true;
+}
+
+bool net_addr_parse(const char *host, uint16_t port, struct net_addr *out)
+{
+	char bare[NET_NAME_SIZE];
+
+	*out = (struct net_addr){ 0 };
+	if (host[0] == '/' || host[0] == '@')
+		return parse_unix(host, port, out);
+	if (!strip_brackets(host, bare, sizeof bare))
+		return false;
+	return strchr(bare, ':') ? parse_ipv6(bare, port, out) : parse_ipv4(bare, port, out);
 }
 
 static const char *format_unix(const struct net_addr *addr, char *out, size_t size)

@@ -4,11 +4,13 @@
  * state by wanted_events() and put into effect by update_interest(), which costs no system call when nothing changed;
  * inside the stream's own callbacks it runs once, at their end.
  *
- * TLS goes through a BIO of our own, for two reasons.  It knows when the socket is dry (a recv that filled less than
- * its buffer took all there was), so OpenSSL's "is there more?" after each record is answered without a system call.
- * And it goes through the same two functions as plain traffic, so tests can chop both.  OpenSSL may hold bytes that
- * epoll knows nothing of: data_buffered() says so, and on_readable is then called again, some rounds at once, the rest
- * by a hook at the end of the turn, so that one busy connection does not starve the others.
+ * TLS goes through a BIO of our own.  Reading, it knows when the socket is dry (a recv that filled less than its buffer
+ * took all there was), so OpenSSL's "is there more?" after each record is answered without a system call.  Writing, it
+ * takes everything: what the socket refuses joins s->out as ciphertext, so OpenSSL never waits for the socket, and
+ * flushing is the same for plain and TLS.  (The textbook way, SSL_write() again after "want write", was tried first:
+ * OpenSSL 3.0 ends the connection with "bad length" when a KeyUpdate comes in between, which it must answer.)
+ * OpenSSL may hold input that epoll knows nothing of: data_buffered() says so, and on_readable is then called again,
+ * some rounds at once, the rest by a hook at the end of the turn, so that one busy peer does not starve the others.
  *
  * The guard: while a callback of stream s is under way, s->guard points to a flag on the stack of whoever called it.
  * stream_close() and stream_detach() clear that flag, and nothing of s is touched after a callback that cleared it:
@@ -36,26 +38,24 @@ enum {
 	TLS_RECORD = 16384,    /* most that one record carries */
 	DISCARD_ROUNDS = 16,   /* times DISCARD_BYTES: what stream_discard_input() takes at most */
 	DISCARD_BYTES = 16384,
+	ANSWERS_MAX = 65536,   /* bytes that a peer which does not read may make OpenSSL answer */
 };
 
-/* What the last unfinished call of OpenSSL in one direction waits for; seldom the direction's own name (a KeyUpdate
- * must be answered by a reader). */
-enum tls_wait { WAIT_NOTHING, WAIT_READABLE, WAIT_WRITABLE };
 enum tls_end { END_NONE, END_CLEAN, END_ERROR };
 
 struct stream_tls {
-	SSL *ssl;               /* owned, with its BIO */
-	struct stream *s;       /* borrowed: the stream that owns this */
-	struct loop_hook hook;  /* first step of a client's handshake; more rounds of on_readable */
-	size_t clear_bytes;     /* of s->out, at its head: pending from before the handshake, to leave unencrypted */
-	enum tls_wait read_waits, write_waits;
-	enum tls_end end;       /* of the input; seen by OpenSSL */
-	bool end_told;          /* stream_read() has returned it */
-	bool dry;               /* the socket was emptied; cleared by the next readable event */
-	bool starved;           /* OpenSSL asked for bytes in vain: what it holds is less than a record */
-	bool broken;            /* the connection is beyond a close_notify */
-	bool cut;               /* recv() said end of file */
-	int error;              /* errno of a failed transfer, or 0 */
+	SSL *ssl;              /* owned, with its BIO */
+	struct stream *s;      /* borrowed: the stream that owns this */
+	struct loop_hook hook; /* first step of a client's handshake; more rounds of on_readable */
+	enum tls_end end;      /* of the input; seen by OpenSSL */
+	int error;             /* errno of a failed transfer, or 0 */
+	unsigned answer_bytes; /* that reading has added to s->out since that was empty */
+	bool reading;          /* SSL_read_ex() is on the stack: what it writes are answers */
+	bool end_told;         /* stream_read() has returned the end */
+	bool dry;              /* the socket was emptied; cleared by the next readable event */
+	bool starved;          /* OpenSSL asked for bytes in vain: what it holds is less than a record */
+	bool cut;              /* recv() said end of file */
+	bool broken;           /* the connection is beyond a close_notify */
 };
 
 static _Thread_local char last_error[256];
@@ -156,6 +156,67 @@ static ssize_t io_send(int fd, const void *p, size_t n)
 	return sent;
 }
 
+/* --- raw output: what the socket does not take waits in s->out --- */
+
+static void drop_output(struct stream *s)
+{
+	if (!s->out)
+		return;
+	buf_deinit(s->out);
+	mem_free(s->out);
+	s->out = NULL;
+	if (s->tls)
+		s->tls->answer_bytes = 0;
+}
+
+/* False with errno. */
+static bool keep(struct stream *s, const void *p, size_t n)
+{
+	if (n == 0)
+		return true;
+	if (!s->out) {
+		s->out = mem_try_alloc(sizeof *s->out);
+		if (s->out)
+			*s->out = (struct buf){ 0 };
+	}
+	if (s->out && buf_put(s->out, p, n))
+		return true;
+	/* With a hole in it the output is worth nothing. */
+	drop_output(s);
+	errno = ENOMEM;
+	return false;
+}
+
+/* A stream of KeyUpdates, each asking for one back, from a peer that never reads would fill our memory. */
+static bool may_answer(struct stream_tls *t, size_t n)
+{
+	if (!t->reading || !t->s->out)
+		return true;
+	t->answer_bytes += (unsigned)n;
+	return t->answer_bytes <= ANSWERS_MAX;
+}
+
+/* *done counts what has left; less than n means blocked.  False with errno when the connection is broken. */
+static bool send_some(struct stream *s, const void *p, size_t n, size_t *done)
+{
+	ssize_t sent = io_send(s->fd, p, n);
+
+	if (UNLIKELY(sent < 0))
+		return is_again(errno);
+	*done = (size_t)sent;
+	return true;
+}
+
+/* Nothing may overtake what waits already; before the connect is done everything waits. */
+static bool may_send_now(const struct stream *s) { return !s->out && s->state != STREAM_CONNECTING; }
+
+static bool send_or_keep(struct stream *s, const void *p, size_t n, size_t *done)
+{
+	if (may_send_now(s) && n > 0 && !send_some(s, p, n, done))
+		return false;
+	return LIKELY(*done == n) || keep(s, (const uint8_t *)p + *done, n - *done);
+}
+
 /* --- the BIO between OpenSSL and the socket --- */
 
 static int bio_read(BIO *bio, char *p, int n)
@@ -184,14 +245,14 @@ static int bio_read(BIO *bio, char *p, int n)
 static int bio_write(BIO *bio, const char *p, int n)
 {
 	struct stream_tls *t = BIO_get_data(bio);
-	ssize_t sent = io_send(t->s->fd, p, (size_t)n);
+	size_t done = 0;
 
 	BIO_clear_retry_flags(bio);
-	if (sent < 0 && is_again(errno))
-		BIO_set_retry_write(bio);
-	else if (sent < 0)
-		t->error = errno;
-	return (int)sent;
+	errno = ENOBUFS;
+	if (may_answer(t, (size_t)n) && send_or_keep(t->s, p, (size_t)n, &done))
+		return n;
+	t->error = errno;
+	return -1;
 }
 
 /* BIO_CTRL_EOF is answered 0 too, although the end may have come: OpenSSL would make an error of it, where ours is to
@@ -255,6 +316,7 @@ static enum outcome outcome_of(struct stream_tls *t, int rc)
 	case SSL_ERROR_WANT_WRITE:
 		return TLS_WANT_WRITE;
 	case SSL_ERROR_ZERO_RETURN:
+		set_error("TLS", "connection closed by peer");
 		return TLS_ENDED;
 	default:
 		t->broken = true;
@@ -265,17 +327,12 @@ static enum outcome outcome_of(struct stream_tls *t, int rc)
 	}
 }
 
-static enum tls_wait wait_of(enum outcome outcome)
-{
-	return outcome == TLS_WANT_WRITE ? WAIT_WRITABLE : WAIT_READABLE;
-}
-
 /* OpenSSL holds something that stream_read() would return now, with no event to say so. */
 static bool data_buffered(const struct stream *s)
 {
 	const struct stream_tls *t = s->tls;
 
-	if (!t || s->state != STREAM_OPEN || t->read_waits == WAIT_WRITABLE)
+	if (!t || s->state != STREAM_OPEN)
 		return false;
 	if (t->end != END_NONE)
 		return !t->end_told;
@@ -286,25 +343,10 @@ static bool data_buffered(const struct stream *s)
 
 static void on_event(evutil_socket_t fd, short what, void *arg);
 
-/* Never writable while OpenSSL waits to read, and the other way round: the event would fire for ever. */
-static short wanted_when_open(const struct stream *s)
-{
-	const struct stream_tls *t = s->tls;
-	bool in = s->want_read, out = s->out != NULL;
-
-	if (t && in && t->read_waits == WAIT_WRITABLE) {
-		in = false;
-		out = true;
-	}
-	if (t && s->out && t->write_waits == WAIT_READABLE) {
-		in = true;
-		out = s->want_read && t->read_waits == WAIT_WRITABLE;
-	}
-	return (short)((in ? EV_READ : 0) | (out ? EV_WRITE : 0));
-}
-
 static short wanted_events(const struct stream *s)
 {
+	short out = s->out ? EV_WRITE : 0;
+
 	switch (s->state) {
 	case STREAM_CLOSED:
 	case STREAM_FAILED:
@@ -312,9 +354,9 @@ static short wanted_events(const struct stream *s)
 	case STREAM_CONNECTING:
 		return EV_WRITE;
 	case STREAM_HANDSHAKE:
-		return s->tls->clear_bytes > 0 || s->tls->read_waits == WAIT_WRITABLE ? EV_WRITE : EV_READ;
+		return (short)(EV_READ | out);
 	case STREAM_OPEN:
-		return wanted_when_open(s);
+		return (short)((s->want_read ? EV_READ : 0) | out);
 	}
 	return 0;
 }
@@ -332,10 +374,11 @@ static void disarm(struct stream *s)
 
 static void update_interest(struct stream *s)
 {
-	short assigned = s->ev.ev_events & (EV_READ | EV_WRITE), wanted = wanted_events(s);
-
 	/* In its own callback once at the end (leave()): a worker may change its mind several times there. */
-	if (!s->loop || s->guard || wanted == (s->armed ? assigned : 0))
+	if (!s->loop || s->guard)
+		return;
+	short assigned = s->ev.ev_events & (EV_READ | EV_WRITE), wanted = wanted_events(s);
+	if (wanted == (s->armed ? assigned : 0))
 		return;
 	if (s->armed)
 		disarm(s);
@@ -346,7 +389,7 @@ static void update_interest(struct stream *s)
 	if (event_add(&s->ev, NULL) == 0)
 		s->armed = true;
 	else
-		event_active(&s->ev, EV_TIMEOUT, 0); /* out of kernel memory: on_event() reports it */
+		event_active(&s->ev, EV_TIMEOUT, 0); /* no timer: stands for report_unwatched() */
 }
 
 void stream_want_read_slow(struct stream *s, bool want)
@@ -359,98 +402,53 @@ void stream_want_read_slow(struct stream *s, bool want)
 
 /* --- output --- */
 
-static void drop_output(struct stream *s)
+static bool may_write(const struct stream *s)
 {
-	if (!s->out)
-		return;
-	buf_deinit(s->out);
-	mem_free(s->out);
-	s->out = NULL;
+	if (LIKELY(s->state == STREAM_OPEN || s->state == STREAM_CONNECTING))
+		return true;
+	set_error("could not send data", s->state == STREAM_HANDSHAKE ? "TLS is being negotiated" : "connection is closed");
+	return false;
 }
 
-/* The writers: false when the connection is broken; *done counts what has left, and less than n means blocked. */
-static bool plain_write(struct stream *s, const void *p, size_t n, size_t *done)
+static bool tls_write(struct stream_tls *t, const uint8_t *p, size_t n)
 {
-	ssize_t sent = io_send(s->fd, p, n);
-
-	if (LIKELY(sent >= 0)) {
-		*done = (size_t)sent;
-		return true;
+	while (n > 0) {
+		size_t taken = 0;
+		ERR_clear_error();
+		int rc = SSL_write_ex(t->ssl, p, n, &taken);
+		/* There is nothing to wait for: the BIO takes all, and we do not renegotiate. */
+		if (rc != 1) {
+			set_error("TLS", "could not send data");
+			(void)outcome_of(t, rc);
+			return false;
+		}
+		p += taken;
+		n -= taken;
 	}
-	if (is_again(errno))
+	return true;
+}
+
+static bool plain_write(struct stream *s, const void *p, size_t n)
+{
+	size_t done = 0;
+
+	if (LIKELY(send_or_keep(s, p, n, &done)))
 		return true;
 	set_error("could not send data", strerror(errno));
 	return false;
 }
 
-static bool tls_write(struct stream_tls *t, const uint8_t *p, size_t n, size_t *done)
-{
-	t->write_waits = WAIT_NOTHING;
-	while (*done < n) {
-		size_t sent = 0;
-		ERR_clear_error();
-		int rc = SSL_write_ex(t->ssl, p + *done, n - *done, &sent);
-		*done += sent;
-		if (rc == 1)
-			continue;
-		enum outcome outcome = outcome_of(t, rc);
-		if (outcome == TLS_ENDED || outcome == TLS_BROKEN)
-			return false;
-		t->write_waits = wait_of(outcome);
-		break;
-	}
-	return true;
-}
-
-static bool write_now(struct stream *s, const void *p, size_t n, size_t *done)
-{
-	return s->tls ? tls_write(s->tls, p, n, done) : plain_write(s, p, n, done);
-}
-
-/* Nothing may overtake what waits already; before OPEN everything waits. */
-static bool may_write_now(const struct stream *s) { return s->state == STREAM_OPEN && !s->out; }
-
-static bool is_writable_state(const struct stream *s)
-{
-	if (s->state != STREAM_CLOSED && s->state != STREAM_FAILED)
-		return true;
-	set_error("could not send data", "connection is closed");
-	return false;
-}
-
-static enum stream_sent keep(struct stream *s, const void *p, size_t n)
-{
-	if (!s->out) {
-		s->out = mem_try_alloc(sizeof *s->out);
-		if (s->out)
-			*s->out = (struct buf){ 0 };
-	}
-	if (!s->out || !buf_put(s->out, p, n)) {
-		/* With a hole in it the output is worth nothing. */
-		drop_output(s);
-		set_error("could not send data", "out of memory");
-		return STREAM_BROKEN;
-	}
-	return STREAM_BLOCKED;
-}
-
 static enum stream_sent sent_so_far(struct stream *s)
 {
+	if (LIKELY(!s->out))
+		return STREAM_SENT;
 	update_interest(s);
-	return s->out ? STREAM_BLOCKED : STREAM_SENT;
+	return STREAM_BLOCKED;
 }
 
 enum stream_sent stream_send(struct stream *s, const void *p, size_t n)
 {
-	size_t done = 0;
-
-	if (UNLIKELY(!is_writable_state(s)))
-		return STREAM_BROKEN;
-	if (may_write_now(s) && n > 0 && !write_now(s, p, n, &done))
-		return STREAM_BROKEN;
-	if (LIKELY(done == n))
-		return s->out ? STREAM_BLOCKED : STREAM_SENT;
-	if (keep(s, (const uint8_t *)p + done, n - done) == STREAM_BROKEN)
+	if (!may_write(s) || !(s->tls ? tls_write(s->tls, p, n) : plain_write(s, p, n)))
 		return STREAM_BROKEN;
 	return sent_so_far(s);
 }
@@ -477,8 +475,7 @@ static enum stream_sent send_gathered(struct stream *s, const struct iovec *iov,
 	return stream_send(s, chunk, filled);
 }
 
-/* -1 when broken, else what has left. */
-static ssize_t plain_writev(struct stream *s, const struct iovec *iov, int count)
+static bool plain_writev(struct stream *s, const struct iovec *iov, int count, size_t *done)
 {
 	struct msghdr msg = { .msg_iov = (struct iovec *)iov, .msg_iovlen = (size_t)count };
 	ssize_t sent;
@@ -486,33 +483,34 @@ static ssize_t plain_writev(struct stream *s, const struct iovec *iov, int count
 	do {
 		sent = sys_sendmsg(s->fd, &msg);
 	} while (sent < 0 && errno == EINTR);
-	if (sent >= 0)
-		return sent;
-	if (is_again(errno))
-		return 0;
-	set_error("could not send data", strerror(errno));
-	return -1;
+	if (sent < 0)
+		return is_again(errno);
+	*done = (size_t)sent;
+	return true;
+}
+
+static bool keep_rest(struct stream *s, const struct iovec *iov, int count, size_t done)
+{
+	for (int i = 0; i < count; i++) {
+		size_t skip = done < iov[i].iov_len ? done : iov[i].iov_len;
+		done -= skip;
+		if (!keep(s, (const uint8_t *)iov[i].iov_base + skip, iov[i].iov_len - skip))
+			return false;
+	}
+	return true;
 }
 
 enum stream_sent stream_sendv(struct stream *s, const struct iovec *iov, int count)
 {
 	size_t done = 0;
 
-	if (UNLIKELY(!is_writable_state(s)))
+	if (!may_write(s))
 		return STREAM_BROKEN;
 	if (s->tls)
 		return send_gathered(s, iov, count);
-	if (may_write_now(s)) {
-		ssize_t sent = plain_writev(s, iov, count);
-		if (sent < 0)
-			return STREAM_BROKEN;
-		done = (size_t)sent;
-	}
-	for (int i = 0; i < count; i++) {
-		size_t n = iov[i].iov_len, skip = done < n ? done : n;
-		done -= skip;
-		if (n > skip && keep(s, (uint8_t *)iov[i].iov_base + skip, n - skip) == STREAM_BROKEN)
-			return STREAM_BROKEN;
+	if ((may_send_now(s) && !plain_writev(s, iov, count, &done)) || !keep_rest(s, iov, count, done)) {
+		set_error("could not send data", strerror(errno));
+		return STREAM_BROKEN;
 	}
 	return sent_so_far(s);
 }
@@ -526,22 +524,38 @@ static void fail_start(struct stream *s, const char *why)
 	s->ops->on_failed(s, why);
 }
 
-static void flush(struct stream *s, const bool *alive)
+/* epoll had no memory for the socket: without events this stream would hang silently. */
+static void report_unwatched(struct stream *s)
+{
+	static const char why[] = "could not watch the socket: out of memory";
+
+	if (s->state == STREAM_OPEN)
+		s->ops->on_failed(s, why);
+	else
+		fail_start(s, why);
+}
+
+static void flush(struct stream *s)
 {
 	size_t done = 0;
-	bool ok = write_now(s, buf_head(s->out), buf_len(s->out), &done);
 
-	if (!ok) {
+	if (!send_some(s, buf_head(s->out), buf_len(s->out), &done)) {
+		set_error("could not send data", strerror(errno));
 		/* Without output the stream waits for no event that would fail again, and still reads. */
 		drop_output(s);
-		s->ops->on_failed(s, last_error);
+		if (s->state == STREAM_OPEN)
+			s->ops->on_failed(s, last_error);
+		else
+			fail_start(s, last_error);
 		return;
 	}
 	buf_consume(s->out, done);
-	if (buf_len(s->out) > 0 || !*alive)
+	if (buf_len(s->out) > 0)
 		return;
 	drop_output(s);
-	s->ops->on_drained(s);
+	/* A flight of the handshake is nobody's business. */
+	if (s->state == STREAM_OPEN)
+		s->ops->on_drained(s);
 }
 
 static void deliver(struct stream *s, const bool *alive)
@@ -560,7 +574,7 @@ static void opened(struct stream *s, const bool *alive)
 	set_state(s, STREAM_OPEN);
 	s->ops->on_open(s);
 	if (*alive && s->state == STREAM_OPEN && s->out)
-		flush(s, alive);
+		flush(s);
 	/* A client's first message may have come in one segment with the end of its handshake. */
 	if (*alive && s->want_read && data_buffered(s))
 		deliver(s, alive);
@@ -578,45 +592,23 @@ static void finish_connect(struct stream *s, const bool *alive)
 	fail_start(s, last_error);
 }
 
-/* Returns false when some is left, or all has failed. */
-static bool flush_clear(struct stream *s)
+static void handshake(struct stream *s, short what, const bool *alive)
 {
-	struct stream_tls *t = s->tls;
-	size_t done = 0;
-
-	if (!plain_write(s, buf_head(s->out), t->clear_bytes, &done)) {
-		fail_start(s, last_error);
-		return false;
-	}
-	buf_consume(s->out, done);
-	t->clear_bytes -= done;
-	if (t->clear_bytes > 0)
-		return false;
-	if (buf_len(s->out) == 0)
-		drop_output(s);
-	return true;
-}
-
-static void handshake(struct stream *s, const bool *alive)
-{
-	struct stream_tls *t = s->tls;
-
-	if (t->clear_bytes > 0 && !flush_clear(s))
+	if (what & EV_WRITE && s->out)
+		flush(s);
+	if (!*alive || s->state != STREAM_HANDSHAKE)
 		return;
 	ERR_clear_error();
-	enum outcome outcome = outcome_of(t, SSL_do_handshake(t->ssl));
-	switch (outcome) {
+	switch (outcome_of(s->tls, SSL_do_handshake(s->tls->ssl))) {
 	case TLS_DONE:
-		t->read_waits = WAIT_NOTHING;
 		opened(s, alive);
 		return;
 	case TLS_WANT_READ:
 	case TLS_WANT_WRITE:
-		t->read_waits = wait_of(outcome);
 		return;
 	case TLS_ENDED:
 	case TLS_BROKEN:
-		t->broken = true;
+		s->tls->broken = true;
 		fail_start(s, last_error);
 		return;
 	}
@@ -624,17 +616,10 @@ static void handshake(struct stream *s, const bool *alive)
 
 static void transfer(struct stream *s, short what, const bool *alive)
 {
-	struct stream_tls *t = s->tls;
-	bool readable = what & EV_READ;
-
-	if (t && what & EV_WRITE && t->read_waits == WAIT_WRITABLE) {
-		t->read_waits = WAIT_NOTHING;
-		readable = true;
-	}
-	if (s->out && (what & EV_WRITE || (t && t->write_waits == WAIT_READABLE)))
-		flush(s, alive);
+	if (what & EV_WRITE && s->out)
+		flush(s);
 	/* on_drained may have begun a handshake, to which these bytes belong. */
-	if (*alive && readable && s->want_read && s->state == STREAM_OPEN)
+	if (*alive && what & EV_READ && s->want_read && s->state == STREAM_OPEN)
 		deliver(s, alive);
 }
 
@@ -656,16 +641,14 @@ static void on_event(evutil_socket_t fd UNUSED, short what, void *arg)
 	s->guard = &alive;
 	if (s->tls && what & EV_READ)
 		s->tls->dry = false;
-	if (what & EV_TIMEOUT) {
-		drop_output(s);
-		s->ops->on_failed(s, "could not watch the socket: out of memory");
-	} else if (s->state == STREAM_CONNECTING) {
+	if (what & EV_TIMEOUT)
+		report_unwatched(s);
+	else if (s->state == STREAM_CONNECTING)
 		finish_connect(s, &alive);
-	} else if (s->state == STREAM_HANDSHAKE) {
-		handshake(s, &alive);
-	} else {
+	else if (s->state == STREAM_HANDSHAKE)
+		handshake(s, what, &alive);
+	else
 		transfer(s, what, &alive);
-	}
 	leave(s, alive);
 }
 
@@ -676,7 +659,7 @@ static void on_hook(struct loop_hook *hook)
 
 	s->guard = &alive;
 	if (s->state == STREAM_HANDSHAKE)
-		handshake(s, &alive);
+		handshake(s, 0, &alive);
 	else if (s->want_read && data_buffered(s))
 		deliver(s, &alive);
 	leave(s, alive);
@@ -725,7 +708,7 @@ static bool start_tls(struct stream *s, struct tls_ctx *ctx, const char *host)
 		set_error("could not start TLS", "out of memory");
 		return false;
 	}
-	*t = (struct stream_tls){ .s = s, .hook.fn = on_hook, .clear_bytes = stream_pending(s), .dry = true };
+	*t = (struct stream_tls){ .s = s, .hook.fn = on_hook, .dry = true };
 	t->ssl = tls_ssl_new(ctx, host, last_error, sizeof last_error);
 	if (!t->ssl || !set_bio(t)) {
 		if (t->ssl)
@@ -774,7 +757,6 @@ static ssize_t stop_reading(struct stream_tls *t, enum outcome outcome, size_t g
 	case TLS_DONE:
 	case TLS_WANT_READ:
 	case TLS_WANT_WRITE:
-		t->read_waits = wait_of(outcome);
 		return got > 0 ? (ssize_t)got : STREAM_AGAIN;
 	case TLS_ENDED:
 		t->end = END_CLEAN;
@@ -802,7 +784,9 @@ static ssize_t tls_read(struct stream_tls *t, uint8_t *p, size_t n)
 	do {
 		size_t more = 0;
 		ERR_clear_error();
+		t->reading = true;
 		int rc = SSL_read_ex(t->ssl, p + got, n - got, &more);
+		t->reading = false;
 		if (rc != 1)
 			return stop_reading(t, outcome_of(t, rc), got);
 		got += more;
@@ -820,7 +804,7 @@ ssize_t stream_read(struct stream *s, void *p, size_t n)
 	if (!s->tls)
 		return plain_read(s, p, n, 0);
 	ssize_t got = tls_read(s->tls, p, n);
-	/* The rare turn-about (a KeyUpdate that cannot be answered) changes what the event must wait for. */
+	/* The answer to a KeyUpdate may have joined the output. */
 	update_interest(s);
 	return got;
 }

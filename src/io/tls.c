@@ -161,8 +161,8 @@ static const struct {
 } CIPHER_WORDS[] = {
 	{ "default", "HIGH:MEDIUM:+3DES:!aNULL" },
 	{ "normal", "HIGH:MEDIUM:+3DES:!aNULL" },
-	{ "secure", "TLSv1.2+AEAD+ECDHE:TLSv1.2+AEAD+DHE" },
-	{ "fast", "TLSv1.2+AEAD+ECDHE:TLSv1.2+AEAD+DHE:HIGH:!aNULL" },
+	{ "secure", "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:DHE+CHACHA20" },
+	{ "fast", "ECDHE+AESGCM:ECDHE+CHACHA20:HIGH:!aNULL" },
 	{ "all", "ALL:!aNULL:!eNULL" },
 };
 
