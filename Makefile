@@ -88,6 +88,19 @@ build/fuzz/%: tests/fuzz/%.c $(FUZZ_OBJ)
 fuzz: $(FUZZ_BIN)
 	tests/run-fuzz.sh $(FUZZ_SECONDS) $(FUZZ_BIN)
 
+# --- benchmarks: bench/README.md says what is measured ---
+BENCH_CFLAGS := -std=gnu17 -D_GNU_SOURCE -O2 -g -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wconversion
+build/bench/l4: bench/l4.c
+	@mkdir -p $(@D)
+	$(CC) $(BENCH_CFLAGS) -o $@ $<
+bench: all build/bench/l4
+	bench/run.py $(BENCH_ARGS)
+	bench/instructions.py
+# The long form also makes a PgBouncer that is new enough, where that is possible.
+bench-full: all build/bench/l4
+	PGBOUNCER=$${PGBOUNCER:-$$(bench/get-pgbouncer.sh || echo /usr/sbin/pgbouncer)}; export PGBOUNCER; \
+	bench/run.py --full $(BENCH_ARGS); a=$$?; bench/memory.py --idle 5000; b=$$?; bench/instructions.py; c=$$?; exit $$((a | b | c))
+
 lint:
 	tests/lint/run.sh
 

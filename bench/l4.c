@@ -2,12 +2,12 @@
  *
  *     l4 LISTEN_PORT:SERVER_PORT [LISTEN_PORT:SERVER_PORT ...]        (127.0.0.1 on both sides)
  *
- * Each client connection gets a server connection of its own, and each chunk that arrives costs one recv and one send: a
- * transaction of one query and one answer is therefore 4 system calls and a share of an epoll_wait. No proxy in user space
- * that copies through its own memory can do it with less, so a pooler's price is told as a ratio to this one.
+ * Each client connection gets a server connection of its own, and each chunk that arrives costs one recv and one send:
+ * a transaction of one query and one answer is therefore 4 system calls and a share of an epoll_wait. No proxy in user
+ * space that copies through its own memory can do it with less, so a pooler's price is told as a ratio to this one.
  *
- * One thread, level-triggered epoll, one scratch buffer. An end owns a buffer only while its socket is full; then the other
- * end's read event is switched off, so that memory per connection is bounded.
+ * One thread, level-triggered epoll, one scratch buffer. An end owns a buffer only while its socket is full; then the
+ * other end's read event is switched off, so that memory per connection is bounded.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -28,8 +28,8 @@ enum { SCRATCH_BYTES = 65536, EVENTS_PER_WAIT = 128 };
 
 /* One socket. The two ends of a connection point at each other and die together. */
 struct end {
-	struct end *peer;     /* owned by the connection, freed with this one; NULL in a listener */
-	unsigned char *rest;  /* owned; what this socket did not take yet, NULL when nothing waits */
+	struct end *peer;    /* owned by the connection, freed with this one; NULL in a listener */
+	unsigned char *rest; /* owned; what this socket did not take yet, NULL when nothing waits */
 	size_t rest_len;
 	size_t rest_done;
 	int fd;
@@ -51,7 +51,7 @@ static _Noreturn void die(const char *what)
 
 static void arm(struct end *e, uint32_t events)
 {
-	struct epoll_event ev = {.events = events, .data.ptr = e};
+	struct epoll_event ev = { .events = events, .data.ptr = e };
 
 	if (e->armed != events && epoll_ctl(epoll_fd, EPOLL_CTL_MOD, e->fd, &ev) == 0)
 		e->armed = events;
@@ -60,7 +60,7 @@ static void arm(struct end *e, uint32_t events)
 static struct end *end_new(int fd, uint32_t events)
 {
 	struct end *e = calloc(1, sizeof(*e));
-	struct epoll_event ev = {.events = events, .data.ptr = e};
+	struct epoll_event ev = { .events = events, .data.ptr = e };
 
 	if (!e)
 		die("calloc");
@@ -74,7 +74,7 @@ static struct end *end_new(int fd, uint32_t events)
 /* Events for a closed end may still stand in the array of this turn: it is only marked here. */
 static void connection_close(struct end *e)
 {
-	struct end *both[2] = {e, e->peer};
+	struct end *both[2] = { e, e->peer };
 
 	for (int i = 0; i < 2; i++) {
 		if (!both[i] || both[i]->dead)
@@ -99,7 +99,7 @@ static void reap(void)
 
 static struct sockaddr_in loopback(uint16_t port)
 {
-	struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(port)};
+	struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons(port) };
 
 	a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
 	return a;

@@ -35,7 +35,8 @@ def arguments():
     form = p.add_mutually_exclusive_group()
     form.add_argument("--quick", action="store_const", dest="form", const="quick", help="seconds: for CI")
     form.add_argument("--full", action="store_const", dest="form", const="full", help="more workloads, 5 rounds of 15 s")
-    p.add_argument("--targets", default="direct,l4,pgbouncer,pgpool,pgweir", help="default: %(default)s, those that are there")
+    p.add_argument("--targets", default="direct,l4,pgbouncer,pgpool,pgweir",
+                   help="default: %(default)s, those that are there")
     p.add_argument("--works", help=f"of {', '.join(works.BY_NAME)}")
     p.add_argument("--rounds", type=int)
     p.add_argument("--seconds", type=int, help="of each run")
@@ -44,6 +45,8 @@ def arguments():
     p.add_argument("--port", type=int, default=21600, help="first of 100 ports")
     p.add_argument("--pgweir", default=os.environ.get("PGWEIR", str(proxies.BUILD / "pgweir")))
     p.add_argument("--pin", action="store_true", help="keep proxies on the last CPU, servers and pgbench on the others")
+    p.add_argument("--max-steal", type=float, default=8.0, metavar="PERCENT",
+                   help="repeat a run (at most twice) when the host took more of the CPUs than this (%(default)s)")
     p.add_argument("--out", type=pathlib.Path)
     p.add_argument("--strict", action="store_true", help="exit 1 when a target of the table is missed")
     a = p.parse_args()
@@ -51,7 +54,7 @@ def arguments():
     rounds, seconds, scale = FORMS[a.form]
     a.rounds, a.seconds, a.scale = a.rounds or rounds, a.seconds or seconds, a.scale or scale
     a.works = [works.BY_NAME[n] for n in a.works.split(",")] if a.works else works.of_set(a.form)
-    a.out = a.out or (cluster.ROOT / "build" / "bench" / "quick" if a.form == "quick" else cluster.ROOT / "bench" / "results")
+    a.out = a.out or cluster.ROOT / ("build/bench/quick" if a.form == "quick" else "bench/results")
     return a
 
 
@@ -59,14 +62,20 @@ def one_run(clus, target, work, seconds):
     """Numbers of one pgbench run through one target, CPU per transaction included."""
     if work.writes:
         clus.tidy()
-    conn, seen = target.conn(work), {}
+    seen = {}
+    try:
+        conn = target.conn(work)
+    except RuntimeError as e:  # it does not start, or has crashed: an error of this row, not of the run
+        return {"error": str(e), "tps": None, "transactions": 0, "steal_percent": 0}
     servers = [p.pid for p in clus.procs]
+    ticks = measure.machine_ticks()
     before_srv = [measure.tree_cpu_us(p) for p in servers]
     before, commits = target.cpu_us(work), clus.commits()
     # A line of the log costs pgbench time: one in ten is enough for a percentile at these rates.
     res = measure.pgbench(conn, work, seconds, clus.dir, 1 if work.writes else 0.1,
                           lambda: seen.update(target.memory_kb(work) or {}))
     n = res["transactions"]
+    res["steal_percent"] = measure.steal_percent(ticks, measure.machine_ticks())
     if not n:
         res["error"] = res.get("error") or "no transaction"
         return res
@@ -80,6 +89,18 @@ def one_run(clus, target, work, seconds):
     return res
 
 
+def quiet_run(args, clus, target, work):
+    """one_run, repeated while the machine's host gave its CPUs to others; the quietest one counts."""
+    best = None
+    for _ in range(1 if args.form == "quick" else 3):
+        res = one_run(clus, target, work, args.seconds)
+        if best is None or res.get("error") or res["steal_percent"] < best["steal_percent"]:
+            best = res
+        if res.get("error") or res["steal_percent"] <= args.max_steal:
+            break
+    return best
+
+
 def measure_work(args, clus, targets, work):
     runs, skipped, errors = [], {}, []
     able = []
@@ -91,17 +112,19 @@ def measure_work(args, clus, targets, work):
         res = one_run(clus, t, work, 1)  # opens the pool, fills caches; not counted
         if res.get("error"):
             errors.append(f"{t.name}, warm-up: {res['error']}")
-        able.append(t)
+        if res["transactions"]:
+            able.append(t)
     for n in range(args.rounds):
         rnd = {}
         for i in range(len(able)):
             t = able[(i + n) % len(able)]
-            rnd[t.name] = res = one_run(clus, t, work, args.seconds)
+            rnd[t.name] = res = quiet_run(args, clus, t, work)
             if res.get("error"):
                 errors.append(f"{t.name}, round {n + 1}: {res['error']}")
             print(f"  {work.name:18} round {n + 1} {t.name:12} {res.get('tps') or 0:9.0f} TPS  "
                   f"p99 {res.get('p99_ms') or 0:7.2f} ms  proxy {res.get('proxy_us') or 0:7.2f} us  "
-                  f"server {res.get('server_us') or 0:7.1f} us  {res.get('error') or ''}", flush=True)
+                  f"server {res.get('server_us') or 0:7.1f} us  steal {res['steal_percent']:4.1f} %  "
+                  f"{res.get('error') or ''}", flush=True)
         runs.append(rnd)
     names = [t.name for t in able]
     ratios = []
@@ -182,6 +205,7 @@ def main():
         for work in args.works:
             doc["workloads"][work.name] = measure_work(args, clus, targets, work)
         doc["judgements"] = judge(doc)
+        doc["steal"] = report.steal(doc)
         doc["skipped_rows"] = sum(len(w["skipped"]) for w in doc["workloads"].values()) + len(absent) * len(args.works)
         doc["error_rows"] = sum(len(w["errors"]) for w in doc["workloads"].values())
         doc["took_s"] = round(time.monotonic() - started)

@@ -54,6 +54,16 @@ def tree(pid):
     return [pid] + [p for kid in children(pid) for p in tree(kid)]
 
 
+def machine_ticks():
+    """(all, stolen) ticks of the machine's CPUs so far; stolen ones went to other guests of its host."""
+    fields = [int(n) for n in _read("/proc/stat").splitlines()[0].split()[1:9]]
+    return sum(fields), fields[7]
+
+
+def steal_percent(before, after):
+    return 100 * (after[1] - before[1]) / max(1, after[0] - before[0])
+
+
 def memory_kb(pid):
     """{'rss', 'pss', 'peak'} of one process, in kB."""
     out = {"rss": 0, "pss": 0, "peak": 0}

@@ -13,7 +13,8 @@ import time
 from . import cluster, measure
 
 BUILD = cluster.ROOT / "build"
-PGBOUNCER = os.environ.get("PGBOUNCER", "/usr/sbin/pgbouncer")
+_NEWER = BUILD / "pgbouncer-trixie" / "pgbouncer"  # made by bench/get-pgbouncer.sh
+PGBOUNCER = os.environ.get("PGBOUNCER") or (str(_NEWER) if _NEWER.exists() else "/usr/sbin/pgbouncer")
 PGPOOL = os.environ.get("PGPOOL") or shutil.which("pgpool") or "/usr/sbin/pgpool"
 L4 = BUILD / "bench" / "l4"
 
@@ -33,6 +34,7 @@ admin_users = bench
 client_tls_sslmode = allow
 client_tls_cert_file = {cert}
 client_tls_key_file = {key}
+server_tls_sslmode = disable
 log_connections = 0
 log_disconnections = 0
 log_stats = 0
@@ -63,7 +65,7 @@ sr_check_user = 'bench'
 sr_check_period = 5
 health_check_period = 0
 enable_pool_hba = off
-ssl = on
+ssl = {tls}
 ssl_cert = '{cert}'
 ssl_key = '{key}'
 """
@@ -87,16 +89,20 @@ class Target:
     def skips(self, work):
         return None
 
-    def start(self, scram):
+    def start(self, instance):
         """-> (port, process or None)"""
         raise NotImplementedError
 
+    def instance(self, work):
+        """What tells one process of this target from another: start() gets it."""
+        return bool(work.scram)
+
     def at(self, work):
         """(port, pid or None), started if need be"""
-        key = bool(work.scram)
+        key = self.instance(work)
         if key not in self.procs:
             self.procs[key] = self.start(key)
-            self._wait(self.procs[key], key)
+            self._wait(self.procs[key], work.scram)
         port, proc = self.procs[key]
         if proc is not None and proc.poll() is not None:
             raise RuntimeError(f"{self.name} has ended with status {proc.returncode}: {self._log_tail()}")
@@ -280,15 +286,20 @@ class Pgpool(Target):
     def skips(self, work):
         return "its SCRAM needs a password file of its own" if work.scram else None
 
-    def start(self, scram):
+    def instance(self, work):
+        # Its ssl = on is for the servers' side as well, which is not what the plain workloads compare.
+        return work.tls
+
+    def start(self, tls):
         c = self.env.cluster
-        d = c.dir / "pgpool"
+        d = c.dir / f"pgpool-{'tls' if tls else 'plain'}"
         d.mkdir(exist_ok=True)
         d.chmod(0o777)
         port = self.env.port()
         conf = d / "pgpool.conf"
         conf.write_text(PGPOOL_CONF.format(port=port, pcp_port=self.env.port(), dir=d, primary=c.primary_port,
-                                           replica=c.replica_port, children=self.env.clients + 4, cert=c.cert, key=c.key))
+                                           replica=c.replica_port, children=self.env.clients + 4,
+                                           tls="on" if tls else "off", cert=c.cert, key=c.key))
         for name in ("pcp.conf", "pool_hba.conf"):
             (d / name).touch()
         return port, self.spawn([PGPOOL, "-n", "-f", conf, "-F", d / "pcp.conf", "-a", d / "pool_hba.conf"])

@@ -72,11 +72,18 @@ def ratio(runs, a, b, metric):
     return (median(values), min(values), max(values)) if values else None
 
 
+def steal(doc):
+    """[median, highest] share of the CPUs that the machine's host gave to others during the runs, in percent."""
+    values = [r["steal_percent"] for w in doc["workloads"].values() for rnd in w["runs"] for r in rnd.values()]
+    return [median(values), max(values)] if values else [0, 0]
+
+
 def markdown(doc):
     env, lines = doc["environment"], []
     lines += ["# pgweir benchmark", "",
               f"{env['date']}, commit {env['commit']}. {env['cpu']}, {env['cpus']} CPUs, {env['memory_gb']} GB, Linux {env['kernel']}; "
-              f"CPU pinning: {env['pinning']}; load before the run {env['load']}.",
+              f"CPU pinning: {env['pinning']}; load before the run {env['load']}; "
+              f"CPU time taken by the machine's host during the runs: median {doc['steal'][0]:.1f} %, at most {doc['steal'][1]:.1f} %.",
               "Versions: " + ", ".join(f"{k} {v}" for k, v in doc["versions"].items() if v) + ".",
               f"pgbench scale {doc['scale']}, pool of {doc['pool']}, {doc['rounds']} rounds of {doc['seconds']} s in alternation; "
               "medians. Proxy CPU is the on-CPU time of its threads (its processes, where it forks); server CPU is that of the "
