@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # make deps: installs what building and testing need and nothing that is already there.
 #
-#   deps.sh [build|test|long]      build: the compiler and libraries; test (default): also servers, clang and the Python
-#                                  environment under build/venv; long: also valgrind and PgBouncer, for test-long and bench
+#   deps.sh [build|demo|test|long]   build: the compiler and libraries; demo: also PostgreSQL's servers; test (default):
+#                                    also clang and the Python environment under build/venv; long: also valgrind and
+#                                    PgBouncer, for test-long and bench
 #
 # Wants Debian 12 or newer, root or sudo.  apt's PostgreSQL would make and start a cluster on port 5432; where we are
 # the ones who install it, it is told not to.  A machine that lacks nothing is not touched: no root, no network.
@@ -12,8 +13,8 @@ GROUP=${1:-test}
 
 BUILD_PACKAGES=(gcc libc6-dev make pkg-config bison libevent-dev libssl-dev libpq-dev libinih-dev libcmocka-dev libpg-query-dev
 	libprotobuf-c-dev libxxhash-dev uthash-dev libjansson-dev libidn-dev libsystemd-dev)
-TEST_PACKAGES=(postgresql postgresql-contrib postgresql-client openssl clang clang-format python3 python3-venv git procps
-	util-linux)
+DEMO_PACKAGES=(postgresql postgresql-contrib postgresql-client util-linux)
+TEST_PACKAGES=(openssl clang clang-format python3 python3-venv git procps)
 LONG_PACKAGES=(valgrind pgbouncer)
 
 missing() {
@@ -23,13 +24,15 @@ missing() {
 	done
 }
 
-# The library's documentation of what is needed beyond the compiler itself: fuzzers link libclang_rt, which Debian
-# packages apart, by version.
+# Fuzzers link clang's runtime, which Debian packages apart from the compiler, by version.
 clang_runtime() {
 	local version
 	version=$(apt-cache depends clang 2>/dev/null | sed -n 's/.*Depends: clang-\([0-9]*\)$/\1/p' | head -1)
 	[ -z "$version" ] || echo "libclang-rt-$version-dev"
 }
+
+# The groups that run tests want clang's runtime and the Python environment as well.
+needs_python() { [ "$GROUP" = test ] || [ "$GROUP" = long ]; }
 
 SUDO=()
 need_root() {
@@ -63,8 +66,13 @@ install_packages() {
 
 packages() {
 	local wanted=("${BUILD_PACKAGES[@]}") lacking
-	[ "$GROUP" = build ] || wanted+=("${TEST_PACKAGES[@]}")
-	[ "$GROUP" != long ] || wanted+=("${LONG_PACKAGES[@]}")
+	case $GROUP in
+	build) ;;
+	demo) wanted+=("${DEMO_PACKAGES[@]}") ;;
+	test) wanted+=("${DEMO_PACKAGES[@]}" "${TEST_PACKAGES[@]}") ;;
+	long) wanted+=("${DEMO_PACKAGES[@]}" "${TEST_PACKAGES[@]}" "${LONG_PACKAGES[@]}") ;;
+	*) die "deps: no such group: $GROUP" ;;
+	esac
 	mapfile -t lacking < <(missing "${wanted[@]}")
 	if [ ${#lacking[@]} -gt 0 ]; then
 		need_root "${lacking[@]}"
@@ -72,7 +80,7 @@ packages() {
 		"${SUDO[@]}" apt-get update -q -o DPkg::Lock::Timeout=300 >"$LOG" 2>&1 || tail -5 "$LOG" >&2
 		install_packages "${lacking[@]}"
 	fi
-	if [ "$GROUP" != build ]; then
+	if needs_python; then
 		mapfile -t lacking < <(missing $(clang_runtime))
 		[ ${#lacking[@]} = 0 ] || install_packages "${lacking[@]}"
 	fi
@@ -93,5 +101,5 @@ python_environment() {
 mkdir -p "$BUILD_DIR"
 LOG=$BUILD_DIR/deps.log
 packages
-[ "$GROUP" = build ] || python_environment
+! needs_python || python_environment
 say "deps: all there"

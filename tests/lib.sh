@@ -35,10 +35,6 @@ pg_bin() {
 }
 
 # as_server COMMAND...: PostgreSQL refuses to run as root, so root drops to the postgres user; anybody else stays.
-as_server() {
-	if [ "$(id -u)" = 0 ]; then
-		setpriv --reuid postgres --regid postgres --init-groups env HOME=/tmp "$@"
-	else
-		"$@"
-	fi
-}
+AS_SERVER=()
+[ "$(id -u)" != 0 ] || AS_SERVER=(setpriv --reuid postgres --regid postgres --init-groups env HOME=/tmp)
+as_server() { "${AS_SERVER[@]}" "$@"; }

@@ -105,12 +105,13 @@ async def test_commit_is_seen_by_the_next_session(test_engine):
 
 
 async def test_server_settings_hold_on_every_connection(test_engine):
-    """application_name and timezone of connect_args, on all connections of the pool at once."""
+    """application_name and timezone of connect_args, on thirty open connections, more than a pooler may have backends."""
     connections = [await test_engine.connect() for _ in range(30)]
     try:
         for connection in connections:
             assert await connection.scalar(text("show timezone")) == "UTC"
             assert await connection.scalar(text("select current_setting('application_name')")) == "fastapi-app"
+            await connection.commit()
     finally:
         for connection in connections:
             await connection.close()
