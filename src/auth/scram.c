@@ -214,35 +214,51 @@ static bool is_ascii(struct str s)
 	return true;
 }
 
-/* Normalises into new memory, *size bytes of it.  NULL: use the password as it is, which is what PostgreSQL does with
- * bytes that are not UTF-8 and with characters that SASLprep forbids or does not know. */
-static char *saslprep(struct str password, size_t *size)
+/* PostgreSQL looks for what SASLprep forbids in the text before NFKC, where RFC 3454 and libidn look behind it.  The
+ * two differ for a handful of characters (U+0340, some Arabic ligatures), and we must agree with the server: so NFKC is
+ * taken out of libidn's profile and done as a step of its own. */
+static int prepare_without_nfkc(char *text, size_t size)
 {
-	/* NFKC turns 3 bytes into 33 at worst (U+FDFA). */
-	if (is_ascii(password) || memchr(password.p, 0, password.n) || password.n > SIZE_MAX / 16)
+	Stringprep_profile steps[32];
+	size_t n = 0;
+	for (const Stringprep_profile *step = stringprep_saslprep; step->operation; step++) {
+		if (step->operation == STRINGPREP_NFKC)
+			continue;
+		CHECK(n < ARRAY_LEN(steps) - 1);
+		steps[n++] = *step;
+	}
+	steps[n] = (Stringprep_profile){ 0 };
+	return stringprep(text, size, STRINGPREP_NO_UNASSIGNED, steps);
+}
+
+/* SASLprep into new memory, to be wiped and freed.  NULL: use the password as it is, which is what PostgreSQL does with
+ * bytes that are not UTF-8 and with characters that SASLprep forbids or does not know. */
+static char *saslprep(struct str password)
+{
+	char *normal = NULL;
+	if (is_ascii(password) || memchr(password.p, 0, password.n) || password.n > SIZE_MAX / 4)
 		return NULL;
-	*size = password.n * 12 + 64;
-	char *text = mem_try_alloc(*size);
+	size_t size = password.n * 2 + 64; /* mapping shrinks the text, or leaves it as long as it was */
+	char *text = mem_try_alloc(size);
 	if (!text)
 		return NULL;
 	memcpy(text, password.p, password.n);
 	text[password.n] = '\0';
-	if (stringprep(text, *size, STRINGPREP_NO_UNASSIGNED, stringprep_saslprep) == STRINGPREP_OK && text[0] != '\0')
-		return text;
-	mem_free_secret(text, *size);
-	return NULL;
+	if (prepare_without_nfkc(text, size) == STRINGPREP_OK && text[0] != '\0')
+		normal = stringprep_utf8_nfkc_normalize(text, -1);
+	mem_free_secret(text, size);
+	return normal;
 }
 
 static bool salted_password(struct str password, const uint8_t *salt, size_t salt_len, uint32_t iterations,
 			    uint8_t out[SCRAM_KEY_BYTES])
 {
-	size_t size = 0;
-	char *prepared = saslprep(password, &size);
+	char *prepared = saslprep(password);
 	struct str key = prepared ? str_of(prepared) : password;
 	bool ok = key.n <= INT32_MAX && salt_len <= INT32_MAX &&
 		  PKCS5_PBKDF2_HMAC(key.n ? key.p : "", (int)key.n, salt, (int)salt_len, (int)iterations, EVP_sha256(),
 				    SCRAM_KEY_BYTES, out) == 1;
-	mem_free_secret(prepared, size);
+	mem_free_secret(prepared, prepared ? strlen(prepared) : 0);
 	return ok;
 }
 

@@ -584,6 +584,8 @@ static void test_saslprep(void **state)
 		"\xff\xfe",		/* not UTF-8 */
 		"\xc2\xad",		/* nothing would be left */
 		"\xf0\x9f\x98\x80",	/* unassigned in Unicode 3.2 */
+		"a\xcd\x80",		/* forbidden before NFKC, though not after it */
+		"\xc3\xa0",		/* which would have made this of it */
 	};
 	const uint8_t salt[] = { 1, 2, 3, 4 };
 	struct scram_verifier a, b;
