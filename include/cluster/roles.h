@@ -2,7 +2,8 @@
  *
  * A host's own word (pg_is_in_recovery) is not enough: after a failover the old primary may be back and not know.  The
  * higher timeline wins, also against one that was accepted earlier and is gone now; two that claim the same timeline
- * have been promoted apart, and writing to either would be a guess (B7). */
+ * have been promoted apart, and writing to either would be a guess (B7).  Until each host has answered or failed once,
+ * nobody is chosen: a deposed primary might just be the fastest to answer. */
 #ifndef CLUSTER_ROLES_H
 #define CLUSTER_ROLES_H
 
@@ -33,6 +34,7 @@ struct role_memory {
 #define ROLE_VERDICTS(X)                                                                                              \
 	X(ONE, "one primary")                                                                                         \
 	X(NONE, "no primary")                                                                                         \
+	X(EARLY, "not every host has answered yet")                                                                   \
 	X(NEWER_WINS, "several primaries: the one with the newest timeline is used, the others are fenced")           \
 	X(SPLIT, "several primaries claim the same timeline: no writes until only one is left")                       \
 	X(STALE, "the only primary has an older timeline than one that was used before: fenced")                      \

@@ -143,11 +143,11 @@ static bool round_is_proved(const struct standby *s, const struct wal_round *r)
 
 static void note_catchup(struct standby *s, uint64_t took_us)
 {
-	/* Weight 1/8: smooth over a few rounds, and yet a standby that has recovered is believed within a second. */
+	/* Weight 1/4: smooth over a few rounds, and yet a standby that has recovered is believed within a second. */
 	if (s->catchup_us == 0)
 		s->catchup_us = took_us ? took_us : 1;
 	else
-		s->catchup_us = (s->catchup_us * 7 + took_us) / 8;
+		s->catchup_us = (s->catchup_us * 3 + took_us) / 4;
 }
 
 bool standby_on_sample(struct standby *s, const struct wal_rounds *rounds, uint64_t now_us)
@@ -196,7 +196,7 @@ uint64_t standby_behind_since(const struct standby *s, const struct wal_rounds *
 
 uint64_t standby_catchup(const struct standby *s, const struct wal_rounds *rounds, uint64_t now_us)
 {
-	for (unsigned i = 0; i < rounds->n; i++) {
+	for (unsigned i = 0; s->connected && i < rounds->n; i++) {
 		const struct wal_round *r = &rounds->at[i];
 		if (r->round <= s->fresh_round || r->round <= s->min_round)
 			continue;

@@ -99,7 +99,7 @@ static void watch(struct monitor *m, struct order *o)
 	mc = mem_zalloc(sizeof *mc);
 	mc->m = m;
 	mc->c = o->c;
-	mc->verdict = VERDICT_NONE;
+	mc->verdict = VERDICT_EARLY;
 	dbconn_identity_set(&mc->fallback, &o->identity.login, NULL);
 	for (unsigned i = 0; i < mc->c->n_hosts; i++)
 		mon_host_init(&mc->hosts[i], mc, i);

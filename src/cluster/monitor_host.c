@@ -86,6 +86,14 @@ static void log_failure(struct mon_host *h, const char *error)
 	log_warning(NULL, "monitor: %s:%d: %s", h->host->name, h->host->port, error);
 }
 
+/* What lost() shall report, when it is not the connection that has failed. */
+static void set_reason(struct mon_host *h, const char *reason)
+{
+	dbconn_one_line(reason, h->conn.error, sizeof h->conn.error);
+	h->conn.sqlstate[0] = '\0';
+	h->conn.needs_password = false;
+}
+
 /* --- commands --- */
 
 static void send_hello(struct mon_host *h, uint64_t deadline_us)
@@ -176,6 +184,7 @@ static void got_probe(struct mon_host *h, const PGresult *res, uint64_t now_us)
 	h->state = MON_READY;
 	h->answer = ANSWER_FULL;
 	h->failures = 0;
+	h->grace_until_us = 0;
 	h->logged[0] = '\0';
 	atomic_store_explicit(&h->host->timeline, f->timeline, memory_order_release);
 	set_error(h, "");
@@ -234,8 +243,7 @@ static void on_result(struct dbconn *conn, const PGresult *res)
 		dbconn_one_line(PQresultErrorMessage(res), conn->error, sizeof conn->error);
 		log_failure(h, conn->error);
 	} else if (!ok) {
-		dbconn_one_line(PQresultErrorMessage(res), conn->error, sizeof conn->error);
-		conn->sqlstate[0] = '\0';
+		set_reason(h, PQresultErrorMessage(res));
 		dbconn_close(conn);
 		lost(h, now_us);
 	} else if (handlers[command]) {
@@ -335,8 +343,7 @@ static void on_addresses(void *arg, const struct resolve_answer *answer)
 		h->addresses = *answer;
 		h->address = 0;
 	} else {
-		str_copy(h->conn.error, sizeof h->conn.error, str_of(answer->error));
-		h->conn.sqlstate[0] = '\0';
+		set_reason(h, answer->error);
 		if (connected)
 			return; /* a name server that is away does not make the server go away */
 		if (h->addresses.n == 0) {
@@ -395,6 +402,7 @@ void mon_host_init(struct mon_host *h, struct mon_cluster *mc, unsigned index)
 {
 	*h = (struct mon_host){ .mc = mc, .host = &mc->c->hosts[index], .standby = &mc->standbys[index] };
 	h->since_us = mono_now_us();
+	h->grace_until_us = h->since_us + mon_deadline_us(mc->m);
 	dbconn_init(&h->conn, mc->m->loop, &ops);
 	mon_host_publish_row(h);
 }
@@ -415,8 +423,7 @@ void mon_host_reconnect(struct mon_host *h, const char *why)
 		return;
 	}
 	dbconn_close(&h->conn);
-	str_copy(h->conn.error, sizeof h->conn.error, str_of(why));
-	h->conn.sqlstate[0] = '\0';
+	set_reason(h, why);
 	lost(h, now_us);
 }
 

@@ -14,7 +14,7 @@
 #include "base/log.h"
 #include "base/rules.h"
 
-enum { ROUND_GAP_US = 200, NUDGE_GAP_US = 5000, SLOW_US = 5000 };
+enum { ROUND_GAP_US = 200, NUDGE_GAP_US = 2000, SLOW_US = 5000 };
 static const uint32_t tight_us[] = { 0, 100, 200, 500, 1000, 2000, 5000 };
 static const uint32_t lazy_us[] = { 0, 2000, 10000, 50000 };
 
@@ -176,8 +176,7 @@ static void log_verdict(struct mon_cluster *mc, enum role_verdict verdict)
 	enum log_level level = verdict == VERDICT_SPLIT || verdict == VERDICT_STALE ? LOG_ERROR :
 			       verdict == VERDICT_ONE				    ? LOG_INFO :
 										      LOG_WARNING;
-	/* The first "no primary" is only that nobody has answered yet. */
-	if (verdict != VERDICT_NONE || cluster_role_epoch(mc->c) > 0)
+	if (verdict != VERDICT_EARLY)
 		log_line(level, NULL, "monitor: cluster %s: %s", mc->c->label, role_verdict_text(verdict));
 	mc->verdict = verdict;
 }

@@ -82,6 +82,15 @@ static void choose_primary(const struct host_view *hosts, unsigned n, struct rol
 		d->memory.timeline = best;
 }
 
+static bool someone_is_awaited(const struct host_view *hosts, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++) {
+		if (hosts[i].answer == ANSWER_NOT_YET)
+			return true;
+	}
+	return false;
+}
+
 struct role_decision roles_decide(const struct host_view *hosts, unsigned n, const struct role_memory *memory)
 {
 	struct role_decision d = { .primary = -1, .verdict = VERDICT_NONE, .memory = *memory };
@@ -99,6 +108,12 @@ struct role_decision roles_decide(const struct host_view *hosts, unsigned n, con
 	for (unsigned i = 0; i < n; i++) {
 		d.role[i] = first_role(&hosts[i], system);
 		d.foreign[i] = hosts[i].answer == ANSWER_FULL && hosts[i].system_identifier != system;
+	}
+	if (someone_is_awaited(hosts, n)) {
+		d.verdict = VERDICT_EARLY;
+		for (unsigned i = 0; i < n; i++)
+			d.role[i] = d.role[i] == HOST_FENCED ? HOST_UNKNOWN : d.role[i];
+		return d;
 	}
 	choose_primary(hosts, n, &d);
 	if (d.primary >= 0)
