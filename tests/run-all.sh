@@ -54,14 +54,14 @@ pytest_part() {
 part_integration() {
 	have_program || { echo "no program yet"; counts integration 0 0 1; return 0; }
 	build asan all && build release all || return 1
-	PGWEIR_BUILD=asan pytest_part integration -n "$PYTEST_WORKERS" --dist loadgroup tests/integration
+	PGWEIR_BUILD=asan pytest_part integration -n "$PYTEST_WORKERS" --dist loadgroup -m "not long and not valgrind" tests/integration
 }
 
 # ThreadSanitizer slows everything down tenfold: the tests marked `threads`, which cross workers on purpose.
 part_tsan() {
 	have_program || { echo "no program yet"; counts tsan 0 0 1; return 0; }
 	build tsan all || return 1
-	PGWEIR_BUILD=tsan pytest_part tsan -n "$PYTEST_WORKERS" --dist loadgroup -m threads tests/integration
+	PGWEIR_BUILD=tsan pytest_part tsan -n "$PYTEST_WORKERS" --dist loadgroup -m "threads and not long and not valgrind" tests/integration
 }
 
 part_app() {

@@ -257,7 +257,7 @@ class PgBouncer(Pgweir):
     section = "pgbouncer"
     console = "pgbouncer"
     good_exit = {0, 1}
-    ours = {"workers", "monitor_user", "monitor_password", "http_addr", "route", "consistency", "replica_wait"}
+    ours = {"workers", "monitor_user", "monitor_password", "http_addr", "route", "consistency", "replica_wait", "failover_timeout"}
 
     def __init__(self, cluster, **options):
         super().__init__(cluster, **{**options, "hosts": [cluster.primary.port]})
