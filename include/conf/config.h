@@ -39,12 +39,12 @@ enum conf_auth_type {
 	CONF_AUTH_HBA
 };
 enum conf_sslmode { /* in libpq's order: a greater one asks for more */
-	CONF_SSL_DISABLE,
-	CONF_SSL_ALLOW,
-	CONF_SSL_PREFER,
-	CONF_SSL_REQUIRE,
-	CONF_SSL_VERIFY_CA,
-	CONF_SSL_VERIFY_FULL
+	            CONF_SSL_DISABLE,
+	            CONF_SSL_ALLOW,
+	            CONF_SSL_PREFER,
+	            CONF_SSL_REQUIRE,
+	            CONF_SSL_VERIFY_CA,
+	            CONF_SSL_VERIFY_FULL
 };
 
 #define CONF_NEVER_US UINT64_MAX /* log_min_duration = off */
@@ -52,39 +52,40 @@ enum conf_sslmode { /* in libpq's order: a greater one asks for more */
 /* --- keys that may stand in several places ------------------------------------------------------------------------ */
 
 /* X(type, field of struct conf_routing and of struct config) */
-#define CONF_ROUTING_KEYS(X)                                                                                         \
-	X(enum route_mode, route)                                                                                    \
-	X(enum consistency, consistency)                                                                             \
-	X(enum consistency, transaction_consistency)                                                                 \
-	X(enum transaction_reads, transaction_reads)                                                                 \
-	X(bool, transaction_replay)                                                                                  \
-	X(uint64_t, replica_wait_us)                                                                                 \
+#define CONF_ROUTING_KEYS(X)                                                                                           \
+	X(enum route_mode, route)                                                                                      \
+	X(enum consistency, consistency)                                                                               \
+	X(enum consistency, transaction_consistency)                                                                   \
+	X(enum transaction_reads, transaction_reads)                                                                   \
+	X(bool, transaction_replay)                                                                                    \
+	X(uint64_t, replica_wait_us)                                                                                   \
 	X(uint64_t, max_replica_lag_us)
 
-/* X(type, field of struct conf_overrides, field of struct config): what belongs to a pool.  Applications have no say. */
-#define CONF_POOL_KEYS(X)                                                                                            \
-	X(enum pool_mode, pool_mode, pool_mode)                                                                      \
-	X(int, pool_size, default_pool_size)              /* 0: unlimited */                                         \
-	X(int, min_pool_size, min_pool_size)                                                                         \
-	X(int, reserve_pool_size, reserve_pool_size)                                                                 \
-	X(int, max_db_connections, max_db_connections)                                                               \
-	X(int, max_db_client_connections, max_db_client_connections)                                                 \
-	X(int, max_user_connections, max_user_connections)                                                           \
-	X(int, max_user_client_connections, max_user_client_connections)                                             \
-	X(uint64_t, server_lifetime_us, server_lifetime_us)                                                          \
+/* X(type, field of struct conf_overrides, field of struct config): what belongs to a pool.  Applications have no say.
+ */
+#define CONF_POOL_KEYS(X)                                                                                              \
+	X(enum pool_mode, pool_mode, pool_mode)                                                                        \
+	X(int, pool_size, default_pool_size) /* 0: unlimited */                                                        \
+	X(int, min_pool_size, min_pool_size)                                                                           \
+	X(int, reserve_pool_size, reserve_pool_size)                                                                   \
+	X(int, max_db_connections, max_db_connections)                                                                 \
+	X(int, max_db_client_connections, max_db_client_connections)                                                   \
+	X(int, max_user_connections, max_user_connections)                                                             \
+	X(int, max_user_client_connections, max_user_client_connections)                                               \
+	X(uint64_t, server_lifetime_us, server_lifetime_us)                                                            \
 	X(uint64_t, failover_timeout_us, failover_timeout_us)
 
 /* The same for what belongs to a client or its statements. */
-#define CONF_CLIENT_KEYS(X)                                                                                          \
-	X(uint64_t, query_timeout_us, query_timeout_us)                                                              \
-	X(uint64_t, query_wait_timeout_us, query_wait_timeout_us)                                                    \
-	X(uint64_t, idle_transaction_timeout_us, idle_transaction_timeout_us)                                        \
-	X(uint64_t, transaction_timeout_us, transaction_timeout_us)                                                  \
-	X(uint64_t, client_idle_timeout_us, client_idle_timeout_us)                                                  \
-	X(uint64_t, log_min_duration_us, log_min_duration_us)                                                        \
-	X(bool, allow_route_hints, allow_route_hints)                                                                \
-	X(bool, unnamed_statement_cache, unnamed_statement_cache)                                                    \
-	X(enum unnamed_plan, unnamed_plan, unnamed_plan)                                                             \
+#define CONF_CLIENT_KEYS(X)                                                                                            \
+	X(uint64_t, query_timeout_us, query_timeout_us)                                                                \
+	X(uint64_t, query_wait_timeout_us, query_wait_timeout_us)                                                      \
+	X(uint64_t, idle_transaction_timeout_us, idle_transaction_timeout_us)                                          \
+	X(uint64_t, transaction_timeout_us, transaction_timeout_us)                                                    \
+	X(uint64_t, client_idle_timeout_us, client_idle_timeout_us)                                                    \
+	X(uint64_t, log_min_duration_us, log_min_duration_us)                                                          \
+	X(bool, allow_route_hints, allow_route_hints)                                                                  \
+	X(bool, unnamed_statement_cache, unnamed_statement_cache)                                                      \
+	X(enum unnamed_plan, unnamed_plan, unnamed_plan)                                                               \
 	X(bool, simple_query_cache, simple_query_cache)
 
 enum conf_routing_bit {
@@ -97,7 +98,7 @@ enum conf_override_bit {
 #define CONF_OVERRIDE_BIT(type, field, global) CONF_SET_##field,
 	CONF_POOL_KEYS(CONF_OVERRIDE_BIT) CONF_CLIENT_KEYS(CONF_OVERRIDE_BIT)
 #undef CONF_OVERRIDE_BIT
-	CONF_SET_max_pinned,
+	    CONF_SET_max_pinned,
 	CONF_SET_application_pool_size,
 	CONF_OVERRIDE_BITS
 };
@@ -137,15 +138,15 @@ struct conf_database {
 	char *name;              /* owned; "*" serves every name that has no entry */
 	struct conf_host *hosts; /* owned; at least one (no host= means the unix socket folder) */
 	int n_hosts;
-	char *host, *port;       /* owned; host= and port= as written, NULL if not; use `hosts` */
-	char *dbname;            /* owned or NULL: the name that the client asked for */
-	char *user, *password;   /* owned or NULL: the server login is the client's own */
+	char *host, *port;                          /* owned; host= and port= as written, NULL if not; use `hosts` */
+	char *dbname;                               /* owned or NULL: the name that the client asked for */
+	char *user, *password;                      /* owned or NULL: the server login is the client's own */
 	char *auth_user, *auth_query, *auth_dbname; /* owned or NULL: the global ones */
-	char *connect_query;     /* owned or NULL */
+	char *connect_query;                        /* owned or NULL */
 	enum load_balance_hosts load_balance_hosts;
 	char *client_encoding, *datestyle, *timezone, *application_name; /* owned or NULL */
-	char *application_name_format;                /* owned or NULL: the global one */
-	struct conf_list read_only_functions, write_functions; /* owned; added to the global ones */
+	char *application_name_format;                                   /* owned or NULL: the global one */
+	struct conf_list read_only_functions, write_functions;           /* owned; added to the global ones */
 	struct conf_overrides over;
 };
 
@@ -258,9 +259,9 @@ struct config {
 	char *syslog_ident, *syslog_facility;
 	bool log_connections, log_disconnections, log_pooler_errors, log_stats;
 	uint64_t stats_period_us;
-	char *http_addr;    /* as written */
-	char *http_host;    /* derived from it, owned; "" while http is off */
-	int http_port;      /* derived */
+	char *http_addr; /* as written */
+	char *http_host; /* derived from it, owned; "" while http is off */
+	int http_port;   /* derived */
 	struct conf_list admin_users, stats_users;
 
 	/* Network */
@@ -286,10 +287,10 @@ struct config {
 /* --- loading ------------------------------------------------------------------------------------------------------ */
 
 struct config_source {
-	const char *path;                /* configuration file, or NULL */
-	const char *uri;                 /* postgresql://... or a conninfo string, or NULL; see below */
-	const char *const *env;          /* NULL-terminated NAME=value; NULL: no overrides (main passes environ) */
-	const char *const *settings;     /* NULL-terminated key=value of the command line, strongest; or NULL */
+	const char *path;            /* configuration file, or NULL */
+	const char *uri;             /* postgresql://... or a conninfo string, or NULL; see below */
+	const char *const *env;      /* NULL-terminated NAME=value; NULL: no overrides (main passes environ) */
+	const char *const *settings; /* NULL-terminated key=value of the command line, strongest; or NULL */
 };
 
 /* A configuration from everything in `source`: defaults < file < connection string < environment < command line.
@@ -315,10 +316,10 @@ bool config_set(struct config *copy, struct str key, struct str value, char **wh
 /* --- reload ------------------------------------------------------------------------------------------------------- */
 
 struct config_change {
-	const char *section; /* "pgweir", "databases", "users", "applications", "peers"; static */
-	char *key;           /* owned; the key, or the entry's name */
+	const char *section;       /* "pgweir", "databases", "users", "applications", "peers"; static */
+	char *key;                 /* owned; the key, or the entry's name */
 	char *old_text, *new_text; /* owned; for entries NULL: was not there, is not there any more; secrets masked */
-	bool restart;        /* takes effect at a restart only */
+	bool restart;              /* takes effect at a restart only */
 };
 
 struct config_changes {
@@ -341,14 +342,14 @@ const struct conf_application *config_application(const struct config *cfg, stru
 const struct conf_peer *config_peer(const struct config *cfg, int id);                        /* or NULL */
 
 /* Resolved values; db, user and app may be NULL. */
-#define CONF_POOL_GETTER(type, field, global)                                                                        \
+#define CONF_POOL_GETTER(type, field, global)                                                                          \
 	type config_##field(const struct config *cfg, const struct conf_database *db, const struct conf_user *user);
 CONF_POOL_KEYS(CONF_POOL_GETTER)
 #undef CONF_POOL_GETTER
 
-#define CONF_CLIENT_GETTER(type, field, global)                                                                      \
-	type config_##field(const struct config *cfg, const struct conf_database *db, const struct conf_user *user,  \
-			    const struct conf_application *app);
+#define CONF_CLIENT_GETTER(type, field, global)                                                                        \
+	type config_##field(const struct config *cfg, const struct conf_database *db, const struct conf_user *user,    \
+	                    const struct conf_application *app);
 CONF_CLIENT_KEYS(CONF_CLIENT_GETTER)
 #define CONF_ROUTING_GETTER(type, field) CONF_CLIENT_GETTER(type, field, field)
 CONF_ROUTING_KEYS(CONF_ROUTING_GETTER)
@@ -357,7 +358,7 @@ CONF_ROUTING_KEYS(CONF_ROUTING_GETTER)
 
 /* All routing keys at once, everything set: what a session starts from. */
 struct conf_routing config_routing(const struct config *cfg, const struct conf_database *db,
-				   const struct conf_user *user, const struct conf_application *app);
+                                   const struct conf_user *user, const struct conf_application *app);
 /* `base` with all that `more` sets: session over entries, SET LOCAL over session, statement over both. */
 struct conf_routing conf_routing_apply(struct conf_routing base, const struct conf_routing *more);
 
@@ -379,7 +380,7 @@ char *config_option_text(const struct config *cfg, const struct conf_option *o) 
 /* key without "pgweir.".  scope: SCOPE_SESSION or SCOPE_STATEMENT.  False: *why is a message for the client (owned by
  * the caller) and nothing has changed. */
 bool conf_routing_set(struct conf_routing *routing, enum option_scope scope, struct str key, struct str value,
-		      char **why) MUSTCHECK;
+                      char **why) MUSTCHECK;
 bool conf_routing_reset(struct conf_routing *routing, struct str key) MUSTCHECK; /* false: no such key */
 /* SHOW pgweir.<key>, for a `routing` with everything set.  NULL: no such key.  Owned by the caller. */
 char *conf_routing_show(const struct conf_routing *routing, struct str key) MUSTCHECK;

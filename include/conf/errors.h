@@ -39,6 +39,6 @@ const char *config_severity_name(enum config_severity severity);
 
 /* key may be NULL. */
 void config_errors_add(struct config_errors *errs, enum config_severity severity, struct config_place place,
-		       const char *key, const char *fmt, ...) PRINTF_LIKE(5, 6);
+                       const char *key, const char *fmt, ...) PRINTF_LIKE(5, 6);
 
 #endif

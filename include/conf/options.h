@@ -48,17 +48,17 @@ enum option_flag {
 	OPTION_OTHER_WAY = 2, /* accepted and kept; pgweir does what it is for in another way (the help says which) */
 };
 
-#define OPTION_GROUPS(X)                                                                                             \
-	X(LISTEN, "Listening and the process")                                                                       \
-	X(ROUTING, "Routing and consistency")                                                                        \
-	X(POOL, "Pools and limits")                                                                                  \
-	X(CLUSTER, "Servers: roles, health and failover")                                                            \
-	X(TIMEOUT, "Time-outs")                                                                                      \
-	X(STATEMENTS, "Statements and parameters")                                                                   \
-	X(AUTH, "Authentication")                                                                                    \
-	X(TLS, "TLS")                                                                                                \
-	X(LOG, "Logging, statistics and the consoles")                                                               \
-	X(NET, "Network")                                                                                            \
+#define OPTION_GROUPS(X)                                                                                               \
+	X(LISTEN, "Listening and the process")                                                                         \
+	X(ROUTING, "Routing and consistency")                                                                          \
+	X(POOL, "Pools and limits")                                                                                    \
+	X(CLUSTER, "Servers: roles, health and failover")                                                              \
+	X(TIMEOUT, "Time-outs")                                                                                        \
+	X(STATEMENTS, "Statements and parameters")                                                                     \
+	X(AUTH, "Authentication")                                                                                      \
+	X(TLS, "TLS")                                                                                                  \
+	X(LOG, "Logging, statistics and the consoles")                                                                 \
+	X(NET, "Network")                                                                                              \
 	X(ENTRY, "Keys of one entry")
 
 enum option_group {
@@ -82,19 +82,19 @@ struct conf_option {
 	const char *name;
 	enum option_group group;
 	enum option_type type;
-	unsigned scopes;          /* SCOPE_* beyond global; global is told by global_offset */
-	unsigned flags;           /* OPTION_* */
-	size_t global_offset;     /* in struct config */
-	size_t override_offset;   /* in struct conf_overrides */
-	size_t set_offset;        /* the uint32_t of "is set" bits that goes with override_offset */
-	unsigned override_bit;    /* the bit in it */
-	size_t entry_offset;      /* in struct conf_database or struct conf_peer, by the scope */
-	const char *default_text; /* NULL for a key that only overrides */
-	int64_t min, max;         /* numbers: in the stored unit */
-	const struct option_word *words; /* ENUM: the choices; numbers: words that stand for a number */
+	unsigned scopes;                              /* SCOPE_* beyond global; global is told by global_offset */
+	unsigned flags;                               /* OPTION_* */
+	size_t global_offset;                         /* in struct config */
+	size_t override_offset;                       /* in struct conf_overrides */
+	size_t set_offset;                            /* the uint32_t of "is set" bits that goes with override_offset */
+	unsigned override_bit;                        /* the bit in it */
+	size_t entry_offset;                          /* in struct conf_database or struct conf_peer, by the scope */
+	const char *default_text;                     /* NULL for a key that only overrides */
+	int64_t min, max;                             /* numbers: in the stored unit */
+	const struct option_word *words;              /* ENUM: the choices; numbers: words that stand for a number */
 	bool (*check)(const char *value, char **why); /* more than the type says; *why is owned by the caller */
-	const char *unit;         /* for the generated file; NULL: by the type */
-	const char *help;         /* one sentence */
+	const char *unit;                             /* for the generated file; NULL: by the type */
+	const char *help;                             /* one sentence */
 };
 
 size_t options_count(void);

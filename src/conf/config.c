@@ -1,7 +1,8 @@
 /* conf/config.c - the snapshot: its life, its entries and the resolved values; see conf/config.h.
  *
  * Databases, users, applications and peers are four arrays of different structs that are filled, copied, compared and
- * freed in the same way, so one table (entry_kinds) says where each array is and the option table says what is in it. */
+ * freed in the same way, so one table (entry_kinds) says where each array is and the option table says what is in it.
+ */
 #include "conf/config.h"
 
 #include <stdlib.h>
@@ -11,14 +12,16 @@
 #include "config_priv.h"
 #include "options_priv.h"
 
-#define KIND(section_, scope_, type, array, over_, noun_)                                                            \
-	{                                                                                                            \
-		.section = section_, .scope = scope_, .size = sizeof(type), .array_offset = offsetof(struct config, array), \
-		.count_offset = offsetof(struct config, n_##array), .over_offset = over_, .noun = noun_              \
+#define KIND(section_, scope_, type, array, over_, noun_)                                                              \
+	{                                                                                                              \
+		.section = section_, .scope = scope_, .size = sizeof(type),                                            \
+		.array_offset = offsetof(struct config, array), .count_offset = offsetof(struct config, n_##array),    \
+		.over_offset = over_, .noun = noun_                                                                    \
 	}
 
 const struct entry_kind entry_kinds[ENTRY_KINDS] = {
-	KIND("databases", SCOPE_DATABASE, struct conf_database, databases, offsetof(struct conf_database, over), "database"),
+	KIND("databases", SCOPE_DATABASE, struct conf_database, databases, offsetof(struct conf_database, over),
+	     "database"),
 	KIND("users", SCOPE_USER, struct conf_user, users, offsetof(struct conf_user, over), "user"),
 	KIND("applications", SCOPE_APPLICATION, struct conf_application, applications,
 	     offsetof(struct conf_application, over), "application"),
@@ -26,8 +29,8 @@ const struct entry_kind entry_kinds[ENTRY_KINDS] = {
 };
 
 _Static_assert(offsetof(struct conf_database, name) == 0 && offsetof(struct conf_user, name) == 0 &&
-		       offsetof(struct conf_application, name) == 0 && offsetof(struct conf_peer, name) == 0,
-	       "every entry begins with its name");
+                   offsetof(struct conf_application, name) == 0 && offsetof(struct conf_peer, name) == 0,
+               "every entry begins with its name");
 
 /* --- entries ------------------------------------------------------------------------------------------------------ */
 
@@ -313,31 +316,31 @@ const struct conf_peer *config_peer(const struct config *cfg, int id)
 
 /* --- resolved values ---------------------------------------------------------------------------------------------- */
 
-#define POOL_GETTER(type, field, global)                                                                             \
-	type config_##field(const struct config *cfg, const struct conf_database *db, const struct conf_user *user)  \
-	{                                                                                                            \
-		if (user && conf_is_set(&user->over, field))                                                         \
-			return user->over.field;                                                                     \
-		return db && conf_is_set(&db->over, field) ? db->over.field : cfg->global;                           \
+#define POOL_GETTER(type, field, global)                                                                               \
+	type config_##field(const struct config *cfg, const struct conf_database *db, const struct conf_user *user)    \
+	{                                                                                                              \
+		if (user && conf_is_set(&user->over, field))                                                           \
+			return user->over.field;                                                                       \
+		return db && conf_is_set(&db->over, field) ? db->over.field : cfg->global;                             \
 	}
 CONF_POOL_KEYS(POOL_GETTER)
 
-#define CLIENT_GETTER(type, field, global)                                                                           \
-	type config_##field(const struct config *cfg, const struct conf_database *db, const struct conf_user *user,  \
-			    const struct conf_application *app)                                                      \
-	{                                                                                                            \
-		if (app && conf_is_set(&app->over, field))                                                           \
-			return app->over.field;                                                                      \
-		if (user && conf_is_set(&user->over, field))                                                         \
-			return user->over.field;                                                                     \
-		return db && conf_is_set(&db->over, field) ? db->over.field : cfg->global;                           \
+#define CLIENT_GETTER(type, field, global)                                                                             \
+	type config_##field(const struct config *cfg, const struct conf_database *db, const struct conf_user *user,    \
+	                    const struct conf_application *app)                                                        \
+	{                                                                                                              \
+		if (app && conf_is_set(&app->over, field))                                                             \
+			return app->over.field;                                                                        \
+		if (user && conf_is_set(&user->over, field))                                                           \
+			return user->over.field;                                                                       \
+		return db && conf_is_set(&db->over, field) ? db->over.field : cfg->global;                             \
 	}
 CONF_CLIENT_KEYS(CLIENT_GETTER)
 
 struct conf_routing conf_routing_apply(struct conf_routing base, const struct conf_routing *more)
 {
-#define APPLY(type, field)                                                                                           \
-	if (conf_is_set(more, field))                                                                                \
+#define APPLY(type, field)                                                                                             \
+	if (conf_is_set(more, field))                                                                                  \
 		base.field = more->field;
 	CONF_ROUTING_KEYS(APPLY)
 #undef APPLY
@@ -346,11 +349,11 @@ struct conf_routing conf_routing_apply(struct conf_routing base, const struct co
 }
 
 struct conf_routing config_routing(const struct config *cfg, const struct conf_database *db,
-				   const struct conf_user *user, const struct conf_application *app)
+                                   const struct conf_user *user, const struct conf_application *app)
 {
 	struct conf_routing r = { 0 };
-#define FROM_GLOBAL(type, field)                                                                                     \
-	r.field = cfg->field;                                                                                        \
+#define FROM_GLOBAL(type, field)                                                                                       \
+	r.field = cfg->field;                                                                                          \
 	r.set |= 1u << CONF_SET_##field;
 	CONF_ROUTING_KEYS(FROM_GLOBAL)
 #undef FROM_GLOBAL
@@ -361,11 +364,11 @@ struct conf_routing config_routing(const struct config *cfg, const struct conf_d
 	return app ? conf_routing_apply(r, &app->over.routing) : r;
 }
 
-#define ROUTING_GETTER(type, field)                                                                                  \
-	type config_##field(const struct config *cfg, const struct conf_database *db, const struct conf_user *user,  \
-			    const struct conf_application *app)                                                      \
-	{                                                                                                            \
-		return config_routing(cfg, db, user, app).field;                                                     \
+#define ROUTING_GETTER(type, field)                                                                                    \
+	type config_##field(const struct config *cfg, const struct conf_database *db, const struct conf_user *user,    \
+	                    const struct conf_application *app)                                                        \
+	{                                                                                                              \
+		return config_routing(cfg, db, user, app).field;                                                       \
 	}
 CONF_ROUTING_KEYS(ROUTING_GETTER)
 
@@ -436,7 +439,7 @@ static const struct conf_option *routing_option(struct str key)
 }
 
 bool conf_routing_set(struct conf_routing *routing, enum option_scope scope, struct str key, struct str value,
-		      char **why)
+                      char **why)
 {
 	const struct conf_option *o = routing_option(key);
 	if (!o || !option_allows(o, scope)) {

@@ -30,10 +30,10 @@ static void diff_globals(const struct config *a, const struct config *b, struct 
 		if (!option_is_global(o) || option_equal(o, config_field(a, o), config_field(b, o)))
 			continue;
 		add_change(changes, (struct config_change){ .section = "pgweir",
-							    .key = mem_strdup(o->name),
-							    .old_text = config_option_text(a, o),
-							    .new_text = config_option_text(b, o),
-							    .restart = (o->flags & OPTION_RESTART) != 0 });
+		                                            .key = mem_strdup(o->name),
+		                                            .old_text = config_option_text(a, o),
+		                                            .new_text = config_option_text(b, o),
+		                                            .restart = (o->flags & OPTION_RESTART) != 0 });
 	}
 }
 
@@ -49,7 +49,7 @@ static char *entry_text(const struct entry_kind *kind, const void *entry)
 		char *value = option_format(o, entry_field(kind, entry, o, &set));
 		bool quote = !*value || strpbrk(value, " \t'");
 		char *longer = mem_printf("%s%s%s=%s%s%s", text, *text ? " " : "", o->name, quote ? "'" : "", value,
-					  quote ? "'" : "");
+		                          quote ? "'" : "");
 		mem_free(value);
 		mem_free(text);
 		text = longer;
@@ -92,14 +92,14 @@ static bool entry_equal(const struct entry_kind *kind, const void *a, const void
 static void entry_change(const struct entry_kind *kind, const void *a, const void *b, struct config_changes *changes)
 {
 	add_change(changes, (struct config_change){ .section = kind->section,
-						    .key = mem_strdup(entry_name(a ? a : b)),
-						    .old_text = a ? entry_text(kind, a) : NULL,
-						    .new_text = b ? entry_text(kind, b) : NULL });
+	                                            .key = mem_strdup(entry_name(a ? a : b)),
+	                                            .old_text = a ? entry_text(kind, a) : NULL,
+	                                            .new_text = b ? entry_text(kind, b) : NULL });
 }
 
 /* Both arrays are sorted by name: one walk through both. */
 static void diff_entries(const struct entry_kind *kind, const struct config *a, const struct config *b,
-			 struct config_changes *changes)
+                         struct config_changes *changes)
 {
 	int i = 0, j = 0, n = entry_count(a, kind), m = entry_count(b, kind);
 	while (i < n || j < m) {
@@ -133,7 +133,7 @@ void config_keep_restart_keys(struct config *new_cfg, const struct config *old_c
 			continue;
 		char *kept = config_option_text(old_cfg, o), *wanted = config_option_text(new_cfg, o);
 		config_errors_add(errs, CONFIG_WARNING, nowhere, o->name,
-				  "\"%s\" takes effect at a restart; until then it stays \"%s\"", wanted, kept);
+		                  "\"%s\" takes effect at a restart; until then it stays \"%s\"", wanted, kept);
 		mem_free(kept);
 		mem_free(wanted);
 		option_free(o, field);

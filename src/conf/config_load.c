@@ -18,10 +18,10 @@ enum { NAME_BYTES_MAX = 63, PEER_ID_MAX = 65535 }; /* PostgreSQL's NAMEDATALEN -
 struct loader {
 	struct config *cfg;
 	struct config_errors *errs;
-	struct config_place *at;                   /* owned: place of each global option, by option_index() */
+	struct config_place *at;                    /* owned: place of each global option, by option_index() */
 	struct config_place *entry_at[ENTRY_KINDS]; /* owned: place of each entry, by its index */
-	struct config_place bad_section;           /* where an unknown section was complained about */
-	char *bad_section_name;                    /* owned */
+	struct config_place bad_section;            /* where an unknown section was complained about */
+	char *bad_section_name;                     /* owned */
 };
 
 /* Each message is made by a function that returns an owned string; this adds it and frees it. */
@@ -46,13 +46,15 @@ static void warn_twice(struct loader *l, struct config_place now, struct config_
 /* --- one key ------------------------------------------------------------------------------------------------------ */
 
 static void unknown_key(struct loader *l, struct config_place place, struct str key, enum option_scope scope,
-			const char *section)
+                        const char *section)
 {
 	static const struct {
 		enum option_scope scope;
 		const char *section;
-	} elsewhere[] = { { SCOPE_GLOBAL, "[pgweir]" },     { SCOPE_DATABASE, "[databases]" },
-			  { SCOPE_USER, "[users]" },        { SCOPE_APPLICATION, "[applications]" } };
+	} elsewhere[] = { { SCOPE_GLOBAL, "[pgweir]" },
+		          { SCOPE_DATABASE, "[databases]" },
+		          { SCOPE_USER, "[users]" },
+		          { SCOPE_APPLICATION, "[applications]" } };
 	char *quoted = conf_quote(key), *suggestion = conf_did_you_mean(option_suggest(key, scope));
 	const char *other = NULL;
 	for (size_t i = 0; i < ARRAY_LEN(elsewhere) && !*suggestion && !other; i++) {
@@ -60,7 +62,7 @@ static void unknown_key(struct loader *l, struct config_place place, struct str 
 			other = elsewhere[i].section;
 	}
 	config_errors_add(l->errs, CONFIG_ERROR, place, NULL, "%s: unknown key in [%s]%s%s%s", quoted, section,
-			  suggestion, other ? "; it belongs to " : "", other ? other : "");
+	                  suggestion, other ? "; it belongs to " : "", other ? other : "");
 	mem_free(suggestion);
 	mem_free(quoted);
 }
@@ -124,8 +126,8 @@ static void *begin_entry(struct loader *l, struct config_place place, const stru
 {
 	ptrdiff_t k = kind - entry_kinds;
 	void *entry = entry_find(l->cfg, kind, name);
-	int i = entry ? (int)(((char *)entry - (char *)entry_at(l->cfg, kind, 0)) / (ptrdiff_t)kind->size) :
-			entry_count(l->cfg, kind);
+	int i = entry ? (int)(((char *)entry - (char *)entry_at(l->cfg, kind, 0)) / (ptrdiff_t)kind->size)
+	              : entry_count(l->cfg, kind);
 	if (entry) {
 		if (place.line && l->entry_at[k][i].line)
 			warn_twice(l, place, l->entry_at[k][i], entry_name(entry));
@@ -139,7 +141,7 @@ static void *begin_entry(struct loader *l, struct config_place place, const stru
 }
 
 static void set_in_entry(struct loader *l, struct config_place place, const struct entry_kind *kind, void *entry,
-			 const struct conf_option *o, struct str value)
+                         const struct conf_option *o, struct str value)
 {
 	uint32_t *set;
 	void *field = entry_field(kind, entry, o, &set);
@@ -154,7 +156,7 @@ static void set_in_entry(struct loader *l, struct config_place place, const stru
 }
 
 static void set_pair(struct loader *l, struct config_place place, const struct entry_kind *kind, void *entry,
-		     const struct conf_pair *pair)
+                     const struct conf_pair *pair)
 {
 	const struct conf_option *o = option_find(pair->key, kind->scope);
 	if (o)
@@ -196,7 +198,7 @@ static void check_peer(struct loader *l, struct config_place place, struct conf_
 }
 
 static void entry_line(struct loader *l, struct config_place place, const struct entry_kind *kind, struct str name,
-		       struct str value)
+                       struct str value)
 {
 	struct conf_pair pair;
 	enum conf_pair_result result;
@@ -240,9 +242,9 @@ static void unknown_section(struct loader *l, struct config_place place, struct 
 	l->bad_section_name = mem_strndup(section.p, section.n);
 	char *quoted = conf_quote(section), *suggestion = conf_did_you_mean(suggest_section(section));
 	config_errors_add(l->errs, CONFIG_ERROR, place, NULL,
-			  section.n ? "unknown section %s%s" :
-				      "%sa key before the first section; begin with [databases] or [pgweir]%s",
-			  section.n ? quoted : "", suggestion);
+	                  section.n ? "unknown section %s%s"
+	                            : "%sa key before the first section; begin with [databases] or [pgweir]%s",
+	                  section.n ? quoted : "", suggestion);
 	mem_free(suggestion);
 	mem_free(quoted);
 }
@@ -269,15 +271,26 @@ static void on_line(void *arg, struct config_place place, struct str section, st
 static const struct {
 	const char *libpq, *ours;
 } uri_globals[] = {
-	{ "sslmode", "server_tls_sslmode" },   { "sslrootcert", "server_tls_ca_file" },
-	{ "sslcert", "server_tls_cert_file" }, { "sslkey", "server_tls_key_file" },
-	{ "keepalives", "tcp_keepalive" },     { "keepalives_idle", "tcp_keepidle" },
-	{ "keepalives_count", "tcp_keepcnt" }, { "keepalives_interval", "tcp_keepintvl" },
-	{ "connect_timeout", "server_connect_timeout" }, { "tcp_user_timeout", "tcp_user_timeout" },
+	{ "sslmode", "server_tls_sslmode" },
+	{ "sslrootcert", "server_tls_ca_file" },
+	{ "sslcert", "server_tls_cert_file" },
+	{ "sslkey", "server_tls_key_file" },
+	{ "keepalives", "tcp_keepalive" },
+	{ "keepalives_idle", "tcp_keepidle" },
+	{ "keepalives_count", "tcp_keepcnt" },
+	{ "keepalives_interval", "tcp_keepintvl" },
+	{ "connect_timeout", "server_connect_timeout" },
+	{ "tcp_user_timeout", "tcp_user_timeout" },
 };
 
-static const char *const uri_ignored[] = { "target_session_attrs", "load_balance_hosts", "fallback_application_name",
-					   "channel_binding", "gssencmode", "krbsrvname", "sslsni", "sslcompression" };
+static const char *const uri_ignored[] = { "target_session_attrs",
+	                                   "load_balance_hosts",
+	                                   "fallback_application_name",
+	                                   "channel_binding",
+	                                   "gssencmode",
+	                                   "krbsrvname",
+	                                   "sslsni",
+	                                   "sslcompression" };
 
 static bool uri_global(struct uri_target *t, const char *key, const char *value)
 {
@@ -286,9 +299,11 @@ static bool uri_global(struct uri_target *t, const char *key, const char *value)
 			continue;
 		if (t->place.line) /* in [databases]: one line must not change all the others */
 			config_errors_add(t->loader->errs, CONFIG_ERROR, t->place, key,
-					  "cannot stand in the URI of one database; use %s in [pgweir]", uri_globals[i].ours);
+			                  "cannot stand in the URI of one database; use %s in [pgweir]",
+			                  uri_globals[i].ours);
 		else
-			set_global(t->loader, t->place, option_find(str_of(uri_globals[i].ours), SCOPE_GLOBAL), str_of(value));
+			set_global(t->loader, t->place, option_find(str_of(uri_globals[i].ours), SCOPE_GLOBAL),
+			           str_of(value));
 		return true;
 	}
 	return false;
@@ -301,8 +316,9 @@ static void uri_pair(void *arg, const char *key, const char *value)
 		return;
 	for (size_t i = 0; i < ARRAY_LEN(uri_ignored); i++) {
 		if (strcmp(key, uri_ignored[i]) == 0) {
-			config_errors_add(t->loader->errs, CONFIG_NOTICE, t->place, key,
-					  "ignored in a connection string: pgweir finds roles and chooses hosts itself");
+			config_errors_add(
+			    t->loader->errs, CONFIG_NOTICE, t->place, key,
+			    "ignored in a connection string: pgweir finds roles and chooses hosts itself");
 			return;
 		}
 	}
@@ -326,8 +342,9 @@ static void add_uri_user(struct loader *l, struct config_place place, const stru
 	mem_free_secret(user->password, user->password ? strlen(user->password) : 0);
 	user->password = db->password ? mem_strdup(db->password) : NULL;
 	if (!db->password)
-		config_errors_add(l->errs, CONFIG_WARNING, place, db->user,
-				  "the connection string has no password; clients need auth_file, auth_query or another auth_type");
+		config_errors_add(
+		    l->errs, CONFIG_WARNING, place, db->user,
+		    "the connection string has no password; clients need auth_file, auth_query or another auth_type");
 }
 
 /* The database of a connection string, and "*" with the same hosts.  A name is only a copy of "*" that says it. */
@@ -391,7 +408,7 @@ static void load_settings(struct loader *l, const char *const *settings)
 		const char *equals = strchr(*settings, '=');
 		if (equals)
 			global_line(l, place, str_trim((struct str){ *settings, (size_t)(equals - *settings) }),
-				    str_of(equals + 1));
+			            str_of(equals + 1));
 		else
 			config_errors_add(l->errs, CONFIG_ERROR, place, *settings, "expected key=value");
 	}
@@ -467,7 +484,7 @@ struct config *config_load_text(const char *name, const char *text, size_t len, 
 /* --- derived fields and rules between keys ------------------------------------------------------------------------ */
 
 static void derive_hosts(const struct config *cfg, struct conf_database *db, struct config_place place,
-			 struct config_errors *errs)
+                         struct config_errors *errs)
 {
 	const char *socket_dir = *cfg->unix_socket_dir ? cfg->unix_socket_dir : "/tmp", *key;
 	struct conf_host *hosts;
@@ -598,8 +615,8 @@ bool config_set(struct config *copy, struct str key, struct str value, char **wh
 	if (o && !(o->flags & OPTION_RESTART))
 		return set_and_validate(copy, o, value, why);
 	char *quoted = conf_quote(key), *suggestion = conf_did_you_mean(o ? NULL : option_suggest(key, SCOPE_GLOBAL));
-	*why = o ? mem_printf("%s cannot be changed without a restart", quoted) :
-		   mem_printf("unknown key %s%s", quoted, suggestion);
+	*why = o ? mem_printf("%s cannot be changed without a restart", quoted)
+	         : mem_printf("unknown key %s%s", quoted, suggestion);
 	mem_free(suggestion);
 	mem_free(quoted);
 	return false;

@@ -76,8 +76,8 @@ enum conf_pair_result conf_pair_next(struct str *rest, struct conf_pair *pair, c
 	s = skip_blanks(skip(s, n));
 	if (n == 0 || s.n == 0 || s.p[0] != '=')
 		return bad_pair(pair, why,
-				n ? "has no value; write key=value, and a value with blanks in single quotes" :
-				    "is no key: there is nothing before =");
+		                n ? "has no value; write key=value, and a value with blanks in single quotes"
+		                  : "is no key: there is nothing before =");
 	s = skip_blanks(skip(s, 1));
 	pair->value = mem_alloc(s.n + 1);
 	if (s.n && s.p[0] == '\'') {
@@ -85,7 +85,8 @@ enum conf_pair_result conf_pair_next(struct str *rest, struct conf_pair *pair, c
 		if (used == 1)
 			return bad_pair(pair, why, "has a value whose closing quote is missing");
 		if (used < s.n && !is_blank(s.p[used]))
-			return bad_pair(pair, why, "has text right behind its closing quote; a quote in a value is doubled");
+			return bad_pair(pair, why,
+			                "has text right behind its closing quote; a quote in a value is doubled");
 	} else {
 		used = read_plain(s, pair->value, &pair->value_len);
 	}
@@ -118,7 +119,7 @@ static bool parse_ports(const char *list, int n_hosts, int *ports, char **why)
 	int n = list ? count_items(list) : 1;
 	if (n != 1 && n != n_hosts) {
 		*why = mem_printf("%d ports for %d host%s; give one port, or one for each host", n, n_hosts,
-				  n_hosts == 1 ? "" : "s");
+		                  n_hosts == 1 ? "" : "s");
 		return false;
 	}
 	for (int i = 0; i < n; i++) {
@@ -176,8 +177,8 @@ static struct str without_brackets(struct str s)
 	return has ? (struct str){ s.p + 1, s.n - 2 } : s;
 }
 
-bool conf_parse_hosts(const char *host, const char *port, const char *default_host, struct conf_host **hosts, int *n_hosts,
-		      const char **key, char **why)
+bool conf_parse_hosts(const char *host, const char *port, const char *default_host, struct conf_host **hosts,
+                      int *n_hosts, const char **key, char **why)
 {
 	int ports[HOSTS_MAX], n = host ? count_items(host) : 1;
 	*key = "host";
@@ -212,9 +213,10 @@ static char *safe_message(const char *libpq)
 	struct str head = str_trim((struct str){ libpq, n });
 	while (head.n && (head.p[head.n - 1] == ':' || head.p[head.n - 1] == '('))
 		head = str_trim((struct str){ head.p, head.n - 1 });
-	return mem_printf("the connection string is not understood (%.*s ...); write postgresql://user:password@host1:5432,"
-			  "host2:5433/database, with special characters as %%XX",
-			  (int)head.n, head.n ? head.p : "");
+	return mem_printf(
+	    "the connection string is not understood (%.*s ...); write postgresql://user:password@host1:5432,"
+	    "host2:5433/database, with special characters as %%XX",
+	    (int)head.n, head.n ? head.p : "");
 }
 
 bool conf_parse_uri(const char *uri, conf_uri_fn fn, void *arg, char **why)

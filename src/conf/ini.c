@@ -174,7 +174,8 @@ static void include(struct reader *r, struct str rest)
 {
 	static const char word[] = "%include";
 	struct str name = str_trim(rest);
-	if (!str_has_prefix(name, STR("%include")) || (name.n > sizeof(word) - 1 && !strchr(" \t", name.p[sizeof(word) - 1]))) {
+	if (!str_has_prefix(name, STR("%include")) ||
+	    (name.n > sizeof(word) - 1 && !strchr(" \t", name.p[sizeof(word) - 1]))) {
 		complain(r, r->place, NULL, "unknown directive; the only one is %include FILE");
 		return;
 	}
@@ -257,7 +258,8 @@ static bool start_entry(struct reader *r, struct str line)
 	r->value = str_trim((struct str){ rest.p + 1, rest.n - 1 });
 	r->value_len = r->value.n;
 	if (r->key.n == 0 || str_eq(r->key, STR("\"\"")) || r->key.n > KEY_BYTES_MAX) {
-		complain(r, r->place, NULL, r->key.n > KEY_BYTES_MAX ? "the name before = is too long" : "there is no name before =");
+		complain(r, r->place, NULL,
+		         r->key.n > KEY_BYTES_MAX ? "the name before = is too long" : "there is no name before =");
 		return false;
 	}
 	r->in_entry = true;
@@ -427,7 +429,7 @@ void conf_ini_read_file(struct conf_ini *ini, const char *path, conf_ini_fn fn, 
 }
 
 void conf_ini_read_text(struct conf_ini *ini, const char *name, struct str text, conf_ini_fn fn, void *arg,
-			struct config_errors *errs)
+                        struct config_errors *errs)
 {
 	struct reader r = { .ini = ini, .errs = errs, .fn = fn, .arg = arg };
 	push(&r, keep_name(ini, name), mem_strndup(text.p ? text.p : "", text.n), text.n);

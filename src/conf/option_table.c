@@ -11,31 +11,30 @@
 #include "conf/config.h"
 #include "options_priv.h"
 
-#define SEC 1000000ll
-#define MS 1000ll
-#define HOUR (3600 * SEC)
-#define FOREVER (10000000000ll * SEC) /* more than 300 years: any number of seconds that an old file may hold */
+#define SEC             1000000ll
+#define MS              1000ll
+#define HOUR            (3600 * SEC)
+#define FOREVER         (10000000000ll * SEC) /* more than 300 years: any number of seconds that an old file may hold */
 #define CONNECTIONS_MAX 1000000
 
 #define FIELD(st, ctype, field) (offsetof(st, field) + 0 * sizeof((ctype *)0 == &((st *)0)->field))
-#define GLOBAL(ctype, field) .global_offset = FIELD(struct config, ctype, field)
-#define OVERRIDES(ctype, field, where)                                                                               \
-	.override_offset = FIELD(struct conf_overrides, ctype, field),                                               \
-	.set_offset = offsetof(struct conf_overrides, set), .override_bit = CONF_SET_##field,     \
+#define GLOBAL(ctype, field)    .global_offset = FIELD(struct config, ctype, field)
+#define OVERRIDES(ctype, field, where)                                                                                 \
+	.override_offset = FIELD(struct conf_overrides, ctype, field),                                                 \
+	.set_offset = offsetof(struct conf_overrides, set), .override_bit = CONF_SET_##field, .scopes = (where)
+#define ROUTES(ctype, field, where)                                                                                    \
+	.override_offset = FIELD(struct conf_overrides, ctype, routing.field),                                         \
+	.set_offset = offsetof(struct conf_overrides, routing.set), .override_bit = CONF_SET_##field,                  \
 	.scopes = (where)
-#define ROUTES(ctype, field, where)                                                                                  \
-	.override_offset = FIELD(struct conf_overrides, ctype, routing.field),                                       \
-	.set_offset = offsetof(struct conf_overrides, routing.set),                               \
-	.override_bit = CONF_SET_##field, .scopes = (where)
 #define ENTRY(ctype, field) .entry_offset = FIELD(struct conf_database, ctype, field), .scopes = SCOPE_DATABASE
-#define PEER(ctype, field) .entry_offset = FIELD(struct conf_peer, ctype, field), .scopes = SCOPE_PEER
-#define IN(id) .group = OPTION_GROUP_##id
-#define RANGE(lo, hi) .min = (lo), .max = (hi)
+#define PEER(ctype, field)  .entry_offset = FIELD(struct conf_peer, ctype, field), .scopes = SCOPE_PEER
+#define IN(id)              .group = OPTION_GROUP_##id
+#define RANGE(lo, hi)       .min = (lo), .max = (hi)
 
-#define EVERYWHERE (SCOPE_DATABASE | SCOPE_USER | SCOPE_APPLICATION)
-#define ROUTING (EVERYWHERE | SCOPE_SESSION)
+#define EVERYWHERE       (SCOPE_DATABASE | SCOPE_USER | SCOPE_APPLICATION)
+#define ROUTING          (EVERYWHERE | SCOPE_SESSION)
 #define ROUTING_AND_HINT (ROUTING | SCOPE_STATEMENT)
-#define CLIENTS (SCOPE_USER | SCOPE_APPLICATION)
+#define CLIENTS          (SCOPE_USER | SCOPE_APPLICATION)
 
 const struct option_word conf_pool_mode_words[] = {
 	{ "session", POOL_MODE_SESSION },
@@ -73,16 +72,11 @@ const struct option_word conf_load_balance_words[] = {
 };
 /* A word's first row is the one that is shown; "password" is PostgreSQL's name of PgBouncer's "plain". */
 const struct option_word conf_auth_type_words[] = {
-	{ "trust", CONF_AUTH_TRUST },
-	{ "any", CONF_AUTH_ANY },
-	{ "plain", CONF_AUTH_PLAIN },
-	{ "password", CONF_AUTH_PLAIN },
-	{ "md5", CONF_AUTH_MD5 },
-	{ "scram-sha-256", CONF_AUTH_SCRAM },
-	{ "cert", CONF_AUTH_CERT },
-	{ "peer", CONF_AUTH_PEER },
-	{ "hba", CONF_AUTH_HBA },
-	{ NULL, 0 },
+	{ "trust", CONF_AUTH_TRUST }, { "any", CONF_AUTH_ANY },
+	{ "plain", CONF_AUTH_PLAIN }, { "password", CONF_AUTH_PLAIN },
+	{ "md5", CONF_AUTH_MD5 },     { "scram-sha-256", CONF_AUTH_SCRAM },
+	{ "cert", CONF_AUTH_CERT },   { "peer", CONF_AUTH_PEER },
+	{ "hba", CONF_AUTH_HBA },     { NULL, 0 },
 };
 const struct option_word conf_sslmode_words[] = {
 	{ "disable", CONF_SSL_DISABLE },
@@ -94,12 +88,8 @@ const struct option_word conf_sslmode_words[] = {
 	{ NULL, 0 },
 };
 static const struct option_word log_level_words[] = {
-	{ "debug", LOG_DEBUG },
-	{ "info", LOG_INFO },
-	{ "warning", LOG_WARNING },
-	{ "error", LOG_ERROR },
-	{ "fatal", LOG_FATAL },
-	{ NULL, 0 },
+	{ "debug", LOG_DEBUG }, { "info", LOG_INFO },   { "warning", LOG_WARNING },
+	{ "error", LOG_ERROR }, { "fatal", LOG_FATAL }, { NULL, 0 },
 };
 static const struct option_word log_format_words[] = { { "text", LOG_TEXT }, { "json", LOG_JSON }, { NULL, 0 } };
 static const struct option_word workers_words[] = { { "auto", 0 }, { NULL, 0 } };
@@ -114,8 +104,8 @@ static bool check_auth_type(const char *value, char **why)
 		if (!str_ieq(str_of(value), str_of(foreign[i])))
 			continue;
 		*why = mem_printf("authentication by %s is not supported; use one of trust, plain, md5, scram-sha-256, "
-				  "cert, peer, hba",
-				  foreign[i]);
+		                  "cert, peer, hba",
+		                  foreign[i]);
 		return false;
 	}
 	return true;
@@ -132,7 +122,8 @@ static bool next_word(const char **p, struct str *word)
 
 static bool check_tls_protocols(const char *value, char **why)
 {
-	static const char *const known[] = { "secure", "all", "legacy", "default", "tlsv1.0", "tlsv1.1", "tlsv1.2", "tlsv1.3" };
+	static const char *const known[] = { "secure",  "all",     "legacy",  "default",
+		                             "tlsv1.0", "tlsv1.1", "tlsv1.2", "tlsv1.3" };
 	struct str word;
 	while (next_word(&value, &word)) {
 		if (word.p[0] == '!') /* "all:!tlsv1.0" */
@@ -142,8 +133,8 @@ static bool check_tls_protocols(const char *value, char **why)
 			found = str_ieq(word, str_of(known[i]));
 		if (!found) {
 			*why = mem_printf("\"%.*s\" is not a TLS version; use secure (tlsv1.2 and tlsv1.3), all, or a "
-					  "list of tlsv1.0, tlsv1.1, tlsv1.2, tlsv1.3",
-					  (int)word.n, word.p);
+			                  "list of tlsv1.0, tlsv1.1, tlsv1.2, tlsv1.3",
+			                  (int)word.n, word.p);
 			return false;
 		}
 	}
@@ -157,7 +148,7 @@ static bool check_http_addr(const char *value, char **why)
 	if (conf_split_host_port(value, host, &port))
 		return true;
 	*why = mem_printf("\"%s\" is not an address and port; write for example 127.0.0.1:9127, [::1]:9127 or *:9127",
-			  value);
+	                  value);
 	return false;
 }
 
@@ -167,8 +158,8 @@ static bool check_application_name_format(const char *value, char **why)
 		if (p[1] && strchr("audhpi%", p[1]))
 			continue;
 		*why = mem_printf("\"%%%.1s\" is not known in a format; use %%a (application name), %%u (user), %%d "
-				  "(database), %%h (host), %%p (port), %%i (proxy id) or %%%%",
-				  p + 1);
+		                  "(database), %%h (host), %%p (port), %%i (proxy id) or %%%%",
+		                  p + 1);
 		return false;
 	}
 	return true;
@@ -176,18 +167,19 @@ static bool check_application_name_format(const char *value, char **why)
 
 static bool check_syslog_facility(const char *value, char **why)
 {
-	static const char *const known[] = { "auth",   "authpriv", "daemon", "user",   "local0", "local1", "local2",
-					     "local3", "local4",   "local5", "local6", "local7" };
+	static const char *const known[] = { "auth",   "authpriv", "daemon", "user",   "local0", "local1",
+		                             "local2", "local3",   "local4", "local5", "local6", "local7" };
 	for (size_t i = 0; i < ARRAY_LEN(known); i++) {
 		if (str_ieq(str_of(value), str_of(known[i])))
 			return true;
 	}
-	*why = mem_printf("\"%s\" is not a syslog facility; use auth, authpriv, daemon, user or local0 to local7", value);
+	*why =
+	    mem_printf("\"%s\" is not a syslog facility; use auth, authpriv, daemon, user or local0 to local7", value);
 	return false;
 }
 
-#define AUTH_QUERY_DEFAULT                                                                                           \
-	"SELECT rolname, CASE WHEN rolvaliduntil < now() THEN NULL ELSE rolpassword END FROM pg_authid "             \
+#define AUTH_QUERY_DEFAULT                                                                                             \
+	"SELECT rolname, CASE WHEN rolvaliduntil < now() THEN NULL ELSE rolpassword END FROM pg_authid "               \
 	"WHERE rolname=$1 AND rolcanlogin"
 
 const struct conf_option conf_option_table[] = {
@@ -214,8 +206,8 @@ const struct conf_option conf_option_table[] = {
 	  .help = "Name of a Windows service in PgBouncer; kept and shown only." },
 	{ "job_name", IN(LISTEN), OPT_STRING, GLOBAL(char *, job_name), .default_text = "pgbouncer",
 	  .flags = OPTION_RESTART | OPTION_OTHER_WAY, .help = "Another name of service_name; kept and shown only." },
-	{ "listen_backlog", IN(LISTEN), OPT_INT, GLOBAL(int, listen_backlog), .default_text = "128",
-	  RANGE(1, 65535), .flags = OPTION_RESTART, .help = "Connections that the kernel queues until they are accepted." },
+	{ "listen_backlog", IN(LISTEN), OPT_INT, GLOBAL(int, listen_backlog), .default_text = "128", RANGE(1, 65535),
+	  .flags = OPTION_RESTART, .help = "Connections that the kernel queues until they are accepted." },
 	{ "so_reuseport", IN(LISTEN), OPT_BOOL, GLOBAL(bool, so_reuseport), .default_text = "0",
 	  .flags = OPTION_RESTART, .help = "Several processes may listen on the same port; give each a peer_id." },
 	{ "peer_id", IN(LISTEN), OPT_INT, GLOBAL(int, peer_id), .default_text = "0", RANGE(0, 65535),
@@ -227,15 +219,15 @@ const struct conf_option conf_option_table[] = {
 	  RANGE(0, INT64_MAX), .help = "Refuse new clients while the process uses more memory; 0 is no limit." },
 
 	/* --- routing and consistency --- */
-	{ "route", IN(ROUTING), OPT_ENUM, GLOBAL(enum route_mode, route), ROUTES(enum route_mode, route, ROUTING_AND_HINT),
-	  .default_text = "auto", .words = conf_route_words,
+	{ "route", IN(ROUTING), OPT_ENUM, GLOBAL(enum route_mode, route),
+	  ROUTES(enum route_mode, route, ROUTING_AND_HINT), .default_text = "auto", .words = conf_route_words,
 	  .help = "Where statements go: auto decides for each, primary keeps all there, replica wishes reads away from "
-		  "the primary even if they call unknown functions." },
+	          "the primary even if they call unknown functions." },
 	{ "consistency", IN(ROUTING), OPT_ENUM, GLOBAL(enum consistency, consistency),
 	  ROUTES(enum consistency, consistency, ROUTING_AND_HINT), .default_text = "database",
 	  .words = conf_consistency_words,
 	  .help = "What a read on a replica must have seen: eventual (max_replica_lag), session (this client's own "
-		  "writes), database (all clients' writes through this process), strong (every acknowledged write)." },
+	          "writes), database (all clients' writes through this process), strong (every acknowledged write)." },
 	{ "transaction_consistency", IN(ROUTING), OPT_ENUM, GLOBAL(enum consistency, transaction_consistency),
 	  ROUTES(enum consistency, transaction_consistency, ROUTING), .default_text = "database",
 	  .words = conf_consistency_words, .help = "The same for transactions that start on a replica." },
@@ -267,7 +259,7 @@ const struct conf_option conf_option_table[] = {
 	  OVERRIDES(enum pool_mode, pool_mode, SCOPE_DATABASE | SCOPE_USER), .default_text = "session",
 	  .words = conf_pool_mode_words,
 	  .help = "When a server connection may serve another client: after the session, the transaction or the "
-		  "statement." },
+	          "statement." },
 	{ "max_client_conn", IN(POOL), OPT_INT, GLOBAL(int, max_client_conn), .default_text = "100",
 	  RANGE(1, CONNECTIONS_MAX), .help = "Clients connected at the same time." },
 	{ "default_pool_size", IN(POOL), OPT_INT, GLOBAL(int, default_pool_size), .default_text = "20",
@@ -282,7 +274,8 @@ const struct conf_option conf_option_table[] = {
 	  .default_text = "0", RANGE(0, CONNECTIONS_MAX), .help = "Server connections kept open in each pool in use." },
 	{ "reserve_pool_size", IN(POOL), OPT_INT, GLOBAL(int, reserve_pool_size),
 	  OVERRIDES(int, reserve_pool_size, SCOPE_DATABASE | SCOPE_USER), .default_text = "0",
-	  RANGE(0, CONNECTIONS_MAX), .help = "More connections for a pool whose clients wait longer than reserve_pool_timeout." },
+	  RANGE(0, CONNECTIONS_MAX),
+	  .help = "More connections for a pool whose clients wait longer than reserve_pool_timeout." },
 	{ "reserve_pool_timeout", IN(POOL), OPT_SECONDS, GLOBAL(uint64_t, reserve_pool_timeout_us), .default_text = "5",
 	  RANGE(0, FOREVER), .help = "Waiting time after which the reserve is used; 0 is never." },
 	{ "max_db_connections", IN(POOL), OPT_INT, GLOBAL(int, max_db_connections),
@@ -300,7 +293,8 @@ const struct conf_option conf_option_table[] = {
 	{ "max_pinned", IN(POOL), OPT_INT, GLOBAL(int, max_pinned),
 	  OVERRIDES(int, max_pinned, SCOPE_DATABASE | SCOPE_USER), .default_text = "pool_size",
 	  RANGE(0, CONNECTIONS_MAX), .words = pinned_words,
-	  .help = "Server connections per pool that session state may keep to one client, beside pool_size; 0 is no limit." },
+	  .help = "Server connections per pool that session state may keep to one client, beside pool_size; 0 is no "
+	          "limit." },
 	{ "server_round_robin", IN(POOL), OPT_BOOL, GLOBAL(bool, server_round_robin), .default_text = "0",
 	  .help = "Use the server connection that has been idle longest instead of the one used last." },
 	{ "autodb_idle_timeout", IN(POOL), OPT_SECONDS, GLOBAL(uint64_t, autodb_idle_timeout_us),
@@ -321,13 +315,14 @@ const struct conf_option conf_option_table[] = {
 	  OVERRIDES(uint64_t, failover_timeout_us, SCOPE_DATABASE), .default_text = "30s", RANGE(0, HOUR),
 	  .help = "How long work for a lost primary waits for a new one." },
 	{ "server_reset_query", IN(CLUSTER), OPT_STRING, GLOBAL(char *, server_reset_query),
-	  .default_text = "DISCARD ALL", .help = "Sent before a server connection serves another client, in session mode." },
+	  .default_text = "DISCARD ALL",
+	  .help = "Sent before a server connection serves another client, in session mode." },
 	{ "server_reset_query_always", IN(CLUSTER), OPT_BOOL, GLOBAL(bool, server_reset_query_always),
 	  .default_text = "0", .help = "Send server_reset_query in every pool mode." },
-	{ "server_check_delay", IN(CLUSTER), OPT_SECONDS, GLOBAL(uint64_t, server_check_delay_us),
-	  .default_text = "30", RANGE(0, FOREVER), .help = "Check a server connection that has been idle so long before it is used." },
-	{ "server_check_query", IN(CLUSTER), OPT_STRING, GLOBAL(char *, server_check_query),
-	  .default_text = "<empty>", .help = "The check; <empty> is an empty query, nothing at all is no check." },
+	{ "server_check_delay", IN(CLUSTER), OPT_SECONDS, GLOBAL(uint64_t, server_check_delay_us), .default_text = "30",
+	  RANGE(0, FOREVER), .help = "Check a server connection that has been idle so long before it is used." },
+	{ "server_check_query", IN(CLUSTER), OPT_STRING, GLOBAL(char *, server_check_query), .default_text = "<empty>",
+	  .help = "The check; <empty> is an empty query, nothing at all is no check." },
 	{ "server_fast_close", IN(CLUSTER), OPT_BOOL, GLOBAL(bool, server_fast_close), .default_text = "0",
 	  .help = "After RECONNECT or a changed setting close session-mode connections at the next idle moment." },
 	{ "server_lifetime", IN(CLUSTER), OPT_SECONDS, GLOBAL(uint64_t, server_lifetime_us),
@@ -336,9 +331,10 @@ const struct conf_option conf_option_table[] = {
 	{ "server_idle_timeout", IN(CLUSTER), OPT_SECONDS, GLOBAL(uint64_t, server_idle_timeout_us),
 	  .default_text = "600", RANGE(0, FOREVER), .help = "Close a server connection unused so long; 0 is never." },
 	{ "server_connect_timeout", IN(CLUSTER), OPT_SECONDS, GLOBAL(uint64_t, server_connect_timeout_us),
-	  .default_text = "15", RANGE(0, FOREVER), .help = "Time for connecting and logging in to a server; 0 is no limit." },
-	{ "server_login_retry", IN(CLUSTER), OPT_SECONDS, GLOBAL(uint64_t, server_login_retry_us),
-	  .default_text = "15", RANGE(0, FOREVER), .help = "Wait before trying again a server that refused or could not be reached." },
+	  .default_text = "15", RANGE(0, FOREVER),
+	  .help = "Time for connecting and logging in to a server; 0 is no limit." },
+	{ "server_login_retry", IN(CLUSTER), OPT_SECONDS, GLOBAL(uint64_t, server_login_retry_us), .default_text = "15",
+	  RANGE(0, FOREVER), .help = "Wait before trying again a server that refused or could not be reached." },
 
 	/* --- time-outs --- */
 	{ "client_login_timeout", IN(TIMEOUT), OPT_SECONDS, GLOBAL(uint64_t, client_login_timeout_us),
@@ -361,7 +357,8 @@ const struct conf_option conf_option_table[] = {
 	  OVERRIDES(uint64_t, transaction_timeout_us, CLIENTS), .default_text = "0", RANGE(0, FOREVER),
 	  .help = "Close a client whose transaction lasts so long; 0 is never." },
 	{ "cancel_wait_timeout", IN(TIMEOUT), OPT_SECONDS, GLOBAL(uint64_t, cancel_wait_timeout_us),
-	  .default_text = "10", RANGE(0, FOREVER), .help = "Longest time a cancel request may wait for its turn; 0 is no limit." },
+	  .default_text = "10", RANGE(0, FOREVER),
+	  .help = "Longest time a cancel request may wait for its turn; 0 is no limit." },
 	{ "suspend_timeout", IN(TIMEOUT), OPT_SECONDS, GLOBAL(uint64_t, suspend_timeout_us), .default_text = "10",
 	  RANGE(0, FOREVER), .help = "Time that SUSPEND gives to a connection to empty its buffers." },
 
@@ -388,7 +385,7 @@ const struct conf_option conf_option_table[] = {
 	{ "application_name_format", IN(STATEMENTS), OPT_STRING, GLOBAL(char *, application_name_format),
 	  ENTRY(char *, application_name_format), .default_text = "%a", .check = check_application_name_format,
 	  .help = "application_name of a server connection while it works for a client: %a name, %u user, %d database, "
-		  "%h host, %p port, %i proxy id." },
+	          "%h host, %p port, %i proxy id." },
 	{ "application_name_add_host", IN(STATEMENTS), OPT_BOOL, GLOBAL(bool, application_name_add_host),
 	  .default_text = "0", .help = "The same as application_name_format = %a - %h:%p." },
 	{ "login_notify_message", IN(STATEMENTS), OPT_STRING, GLOBAL(char *, login_notify_message), .default_text = "",
@@ -409,7 +406,8 @@ const struct conf_option conf_option_table[] = {
 	{ "auth_query", IN(AUTH), OPT_STRING, GLOBAL(char *, auth_query), ENTRY(char *, auth_query),
 	  .default_text = AUTH_QUERY_DEFAULT, .help = "Gives the name and the secret of user $1." },
 	{ "auth_dbname", IN(AUTH), OPT_STRING, GLOBAL(char *, auth_dbname), ENTRY(char *, auth_dbname),
-	  .default_text = "", .help = "Database in which auth_query runs; empty is the one that the client asked for." },
+	  .default_text = "",
+	  .help = "Database in which auth_query runs; empty is the one that the client asked for." },
 	{ "auth_ldap_options", IN(AUTH), OPT_STRING, GLOBAL(char *, auth_ldap_options), .default_text = "",
 	  .flags = OPTION_OTHER_WAY, .help = "Kept only: authentication by ldap is not supported." },
 	{ "scram_iterations", IN(AUTH), OPT_INT, GLOBAL(int, scram_iterations), .default_text = "4096",
@@ -419,7 +417,7 @@ const struct conf_option conf_option_table[] = {
 	{ "client_tls_sslmode", IN(TLS), OPT_ENUM, GLOBAL(enum conf_sslmode, client_tls_sslmode),
 	  .default_text = "disable", .words = conf_sslmode_words,
 	  .help = "TLS from clients: disable, allow and prefer (offered), require, verify-ca and verify-full (with a "
-		  "client certificate)." },
+	          "client certificate)." },
 	{ "client_tls_key_file", IN(TLS), OPT_STRING, GLOBAL(char *, client_tls_key_file), .default_text = "",
 	  .help = "Private key that pgweir shows to clients." },
 	{ "client_tls_cert_file", IN(TLS), OPT_STRING, GLOBAL(char *, client_tls_cert_file), .default_text = "",
@@ -460,7 +458,8 @@ const struct conf_option conf_option_table[] = {
 	  .words = log_format_words, .help = "Form of a log line." },
 	{ "log_min_duration", IN(LOG), OPT_DURATION, GLOBAL(uint64_t, log_min_duration_us),
 	  OVERRIDES(uint64_t, log_min_duration_us, EVERYWHERE), .default_text = "100ms", RANGE(0, 24 * HOUR),
-	  .words = off_words, .help = "Log statements that take so long, without their literals; 0 is all, off is none." },
+	  .words = off_words,
+	  .help = "Log statements that take so long, without their literals; 0 is all, off is none." },
 	{ "syslog", IN(LOG), OPT_BOOL, GLOBAL(bool, syslog), .default_text = "0", .help = "Log to syslog too." },
 	{ "syslog_ident", IN(LOG), OPT_STRING, GLOBAL(char *, syslog_ident), .default_text = "pgbouncer",
 	  .help = "Name of the program in syslog." },
@@ -496,9 +495,10 @@ const struct conf_option conf_option_table[] = {
 	  .help = "Kept only: the monitor notices a server that has moved by itself." },
 	{ "resolv_conf", IN(NET), OPT_STRING, GLOBAL(char *, resolv_conf), .default_text = "", .flags = OPTION_RESTART,
 	  .help = "Resolver configuration instead of /etc/resolv.conf." },
-	{ "pkt_buf", IN(NET), OPT_SIZE, GLOBAL(uint64_t, pkt_buf_bytes), .default_text = "4096",
-	  RANGE(256, 64 << 20), .flags = OPTION_RESTART | OPTION_OTHER_WAY,
-	  .help = "Buffer per connection in PgBouncer; kept only: each worker has one buffer for all its connections." },
+	{ "pkt_buf", IN(NET), OPT_SIZE, GLOBAL(uint64_t, pkt_buf_bytes), .default_text = "4096", RANGE(256, 64 << 20),
+	  .flags = OPTION_RESTART | OPTION_OTHER_WAY,
+	  .help =
+	      "Buffer per connection in PgBouncer; kept only: each worker has one buffer for all its connections." },
 	{ "max_packet_size", IN(NET), OPT_SIZE, GLOBAL(uint64_t, max_packet_size_bytes), .default_text = "2147483647",
 	  RANGE(1024, INT32_MAX), .help = "Largest message that is let through." },
 	{ "sbuf_loopcnt", IN(NET), OPT_INT, GLOBAL(int, sbuf_loopcnt), .default_text = "5", RANGE(0, 1000000),
@@ -517,29 +517,39 @@ const struct conf_option conf_option_table[] = {
 	{ "tcp_keepintvl", IN(NET), OPT_SECONDS, GLOBAL(uint64_t, tcp_keepintvl_us), .default_text = "0",
 	  RANGE(0, 32767 * SEC), .help = "Time between keepalives; 0 is the kernel's default." },
 	{ "tcp_user_timeout", IN(NET), OPT_INT, GLOBAL(int, tcp_user_timeout_ms), .default_text = "0",
-	  RANGE(0, INT_MAX), .unit = "ms", .help = "Unacknowledged data for so long ends a connection; 0 is the kernel's default." },
+	  RANGE(0, INT_MAX), .unit = "ms",
+	  .help = "Unacknowledged data for so long ends a connection; 0 is the kernel's default." },
 
 	/* --- keys of one entry of [databases] --- */
-	{ "dbname", IN(ENTRY), OPT_STRING, ENTRY(char *, dbname), .help = "Database on the server; else the name that the client asked for." },
+	{ "dbname", IN(ENTRY), OPT_STRING, ENTRY(char *, dbname),
+	  .help = "Database on the server; else the name that the client asked for." },
 	{ "host", IN(ENTRY), OPT_STRING, ENTRY(char *, host),
 	  .help = "Servers of one cluster, separated by commas, in any order; / begins a socket folder, none is the "
-		  "folder of unix_socket_dir." },
-	{ "port", IN(ENTRY), OPT_STRING, ENTRY(char *, port), .help = "One port for all hosts, or one for each, separated by commas; else 5432." },
-	{ "user", IN(ENTRY), OPT_STRING, ENTRY(char *, user), .help = "Role on the server for all clients; else the client's own." },
+	          "folder of unix_socket_dir." },
+	{ "port", IN(ENTRY), OPT_STRING, ENTRY(char *, port),
+	  .help = "One port for all hosts, or one for each, separated by commas; else 5432." },
+	{ "user", IN(ENTRY), OPT_STRING, ENTRY(char *, user),
+	  .help = "Role on the server for all clients; else the client's own." },
 	{ "password", IN(ENTRY), OPT_SECRET, ENTRY(char *, password), .help = "Password of user." },
-	{ "connect_query", IN(ENTRY), OPT_STRING, ENTRY(char *, connect_query), .help = "Query to run on each new server connection." },
+	{ "connect_query", IN(ENTRY), OPT_STRING, ENTRY(char *, connect_query),
+	  .help = "Query to run on each new server connection." },
 	{ "load_balance_hosts", IN(ENTRY), OPT_ENUM, ENTRY(enum load_balance_hosts, load_balance_hosts),
 	  .words = conf_load_balance_words, .default_text = "round-robin", .flags = OPTION_OTHER_WAY,
 	  .help = "Kept and shown only: roles decide which host serves what." },
-	{ "client_encoding", IN(ENTRY), OPT_STRING, ENTRY(char *, client_encoding), .help = "Start value of client_encoding on the server." },
-	{ "datestyle", IN(ENTRY), OPT_STRING, ENTRY(char *, datestyle), .help = "Start value of DateStyle on the server." },
-	{ "timezone", IN(ENTRY), OPT_STRING, ENTRY(char *, timezone), .help = "Start value of TimeZone on the server." },
-	{ "application_name", IN(ENTRY), OPT_STRING, ENTRY(char *, application_name), .help = "application_name of clients that give none." },
+	{ "client_encoding", IN(ENTRY), OPT_STRING, ENTRY(char *, client_encoding),
+	  .help = "Start value of client_encoding on the server." },
+	{ "datestyle", IN(ENTRY), OPT_STRING, ENTRY(char *, datestyle),
+	  .help = "Start value of DateStyle on the server." },
+	{ "timezone", IN(ENTRY), OPT_STRING, ENTRY(char *, timezone),
+	  .help = "Start value of TimeZone on the server." },
+	{ "application_name", IN(ENTRY), OPT_STRING, ENTRY(char *, application_name),
+	  .help = "application_name of clients that give none." },
 
 	/* --- keys of one entry of [peers] --- */
 	{ "host", IN(ENTRY), OPT_STRING, PEER(char *, host), .help = "Address or socket folder of the other process." },
 	{ "port", IN(ENTRY), OPT_INT, PEER(int, port), .default_text = "6432", RANGE(1, 65535), .help = "Its port." },
-	{ "pool_size", IN(ENTRY), OPT_INT, PEER(int, pool_size), RANGE(0, CONNECTIONS_MAX), .help = "Connections to it for cancel requests." },
+	{ "pool_size", IN(ENTRY), OPT_INT, PEER(int, pool_size), RANGE(0, CONNECTIONS_MAX),
+	  .help = "Connections to it for cancel requests." },
 };
 
 const size_t conf_option_table_rows = ARRAY_LEN(conf_option_table);

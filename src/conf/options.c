@@ -16,9 +16,11 @@ struct unit {
 	uint64_t factor;
 };
 
-static const struct unit time_units[] = { { "us", 1 }, { "ms", 1000 }, { "s", 1000000 }, { "min", 60000000 }, { NULL, 0 } };
-static const struct unit size_units[] = { { "B", 1 },         { "kB", 1ull << 10 }, { "MB", 1ull << 20 },
-					  { "GB", 1ull << 30 }, { "TB", 1ull << 40 }, { NULL, 0 } };
+static const struct unit time_units[] = {
+	{ "us", 1 }, { "ms", 1000 }, { "s", 1000000 }, { "min", 60000000 }, { NULL, 0 }
+};
+static const struct unit size_units[] = { { "B", 1 },           { "kB", 1ull << 10 }, { "MB", 1ull << 20 },
+	                                  { "GB", 1ull << 30 }, { "TB", 1ull << 40 }, { NULL, 0 } };
 
 /* --- look-up ------------------------------------------------------------------------------------------------------ */
 
@@ -135,8 +137,8 @@ static char *with_unit(uint64_t value, const struct unit *units, uint64_t least)
 		if (u->factor >= least && value % u->factor == 0)
 			best = u;
 	}
-	return value && best ? mem_printf("%" PRIu64 "%s", value / best->factor, best->name) :
-			       mem_printf("%" PRIu64, value);
+	return value && best ? mem_printf("%" PRIu64 "%s", value / best->factor, best->name)
+	                     : mem_printf("%" PRIu64, value);
 }
 
 static char *seconds_text(uint64_t us)
@@ -179,8 +181,8 @@ static char *number_range(const struct conf_option *o)
 	char *lo = number_text(o, o->min), *hi = number_text(o, o->max);
 	bool unbounded = o->max >= INT32_MAX * (int64_t)1000000 || o->max == INT64_MAX;
 	char *words = o->words ? words_text(o->words, "") : mem_strdup("");
-	char *text = unbounded ? mem_printf("%s%s%s or more%s", words, *words ? " or " : "", lo, unit_hint(o)) :
-				 mem_printf("%s%s%s to %s%s", words, *words ? " or " : "", lo, hi, unit_hint(o));
+	char *text = unbounded ? mem_printf("%s%s%s or more%s", words, *words ? " or " : "", lo, unit_hint(o))
+	                       : mem_printf("%s%s%s to %s%s", words, *words ? " or " : "", lo, hi, unit_hint(o));
 	mem_free(lo);
 	mem_free(hi);
 	mem_free(words);
@@ -363,9 +365,10 @@ static bool parse_number(const struct conf_option *o, struct str text, int64_t *
 
 static bool parse_bool(struct str s, bool *out)
 {
-	static const struct option_word words[] = { { "1", 1 },   { "0", 0 },    { "on", 1 }, { "off", 0 }, { "true", 1 },
-						    { "false", 0 }, { "yes", 1 }, { "no", 0 }, { "t", 1 },   { "f", 0 },
-						    { "y", 1 },   { "n", 0 },    { NULL, 0 } };
+	static const struct option_word words[] = { { "1", 1 },    { "0", 0 },     { "on", 1 },  { "off", 0 },
+		                                    { "true", 1 }, { "false", 0 }, { "yes", 1 }, { "no", 0 },
+		                                    { "t", 1 },    { "f", 0 },     { "y", 1 },   { "n", 0 },
+		                                    { NULL, 0 } };
 	int64_t v;
 	if (!option_word_find(words, s, &v))
 		return false;

@@ -1,6 +1,7 @@
 /* conf/options_print.c - writes the full commented configuration file from the option table.
  *
- * conf/pgweir.ini is this output; a unit test compares them, and another one takes the comment signs away and loads it. */
+ * conf/pgweir.ini is this output; a unit test compares them, and another one takes the comment signs away and loads it.
+ */
 #include <string.h>
 
 #include "base/mem.h"
@@ -59,7 +60,8 @@ static char *places(const struct conf_option *o)
 static char *values(const struct conf_option *o)
 {
 	char *range = option_range(o);
-	char *text = !*range ? mem_strdup("") : mem_printf(" Value: %s%s%s.", range, o->unit ? " " : "", o->unit ? o->unit : "");
+	char *text =
+	    !*range ? mem_strdup("") : mem_printf(" Value: %s%s%s.", range, o->unit ? " " : "", o->unit ? o->unit : "");
 	mem_free(range);
 	return text;
 }
@@ -67,7 +69,8 @@ static char *values(const struct conf_option *o)
 static void print_option(FILE *out, const struct conf_option *o)
 {
 	char *value = values(o), *where = places(o);
-	char *text = mem_printf("%s%s%s%s", o->help, value, where, o->flags & OPTION_RESTART ? " Needs a restart." : "");
+	char *text =
+	    mem_printf("%s%s%s%s", o->help, value, where, o->flags & OPTION_RESTART ? " Needs a restart." : "");
 	print_wrapped(out, "; ", "; ", text);
 	fprintf(out, ";%s =%s%s\n\n", o->name, *o->default_text ? " " : "", o->default_text);
 	mem_free(value);
@@ -116,8 +119,10 @@ static void print_entry_keys(FILE *out, enum option_scope scope)
 static void print_entries(FILE *out)
 {
 	fputs("[databases]\n"
-	      "; name = key=value key='value with blanks' ...; a quote in a value is doubled.  \"*\" serves every other name.\n"
-	      "; Name all hosts of a cluster: which one is the primary is found out.  A URI may stand instead of the keys.\n"
+	      "; name = key=value key='value with blanks' ...; a quote in a value is doubled.  \"*\" serves every "
+	      "other name.\n"
+	      "; Name all hosts of a cluster: which one is the primary is found out.  A URI may stand instead of the "
+	      "keys.\n"
 	      ";app = host=10.0.0.1,10.0.0.2 port=5432\n"
 	      ";app_ro = host=10.0.0.1,10.0.0.2 dbname=app route=replica\n"
 	      ";* = host=10.0.0.1,10.0.0.2\n;\n",
@@ -137,17 +142,19 @@ static void print_entries(FILE *out)
 
 void options_print_ini(FILE *out)
 {
-	fputs("; All settings of pgweir, each with its default.  Made by: pgweir --print-options\n"
-	      ";\n"
-	      "; A comment begins a line with ; or #; there are none behind a value.  %include FILE reads another file.\n"
-	      "; Times of PgBouncer's keys are seconds; others take us, ms, s or min, and a bare number is ms.\n"
-	      "; PGWEIR_<KEY> in the environment overrides any key of [pgweir]; [pgbouncer] is another name of that section.\n"
-	      "\n",
-	      out);
+	fputs(
+	    "; All settings of pgweir, each with its default.  Made by: pgweir --print-options\n"
+	    ";\n"
+	    "; A comment begins a line with ; or #; there are none behind a value.  %include FILE reads another file.\n"
+	    "; Times of PgBouncer's keys are seconds; others take us, ms, s or min, and a bare number is ms.\n"
+	    "; PGWEIR_<KEY> in the environment overrides any key of [pgweir]; [pgbouncer] is another name of that "
+	    "section.\n"
+	    "\n",
+	    out);
 	print_entries(out);
 	fputs("\n[pgweir]\n", out);
-#define PRINT_GROUP(id, title)                                                                                       \
-	if (OPTION_GROUP_##id != OPTION_GROUP_ENTRY)                                                                 \
+#define PRINT_GROUP(id, title)                                                                                         \
+	if (OPTION_GROUP_##id != OPTION_GROUP_ENTRY)                                                                   \
 		print_group(out, OPTION_GROUP_##id, title);
 	OPTION_GROUPS(PRINT_GROUP)
 #undef PRINT_GROUP
