@@ -37,8 +37,10 @@ void monitor_reconfigure(const struct monitor_options *options);
 /* Ends the thread and closes its connections; workers must not post to it any more (stop them first). */
 void monitor_stop(void);
 /* Watches the cluster from now on; idempotent.  `fallback`: the credentials of the database that names it, for what
- * options.login leaves open.  May be called before monitor_start(). */
+ * options.login leaves open (the last one with a user counts).  May be called before monitor_start(). */
 void monitor_watch(struct cluster *c, const struct monitor_login *fallback);
+/* No longer: its connections are closed and its roles become unknown. */
+void monitor_unwatch(struct cluster *c);
 
 /* --- SHOW REPLICAS --- */
 struct monitor_row {

@@ -98,7 +98,7 @@ struct dbfacts *dbfacts_find_or_add(struct cluster *c, const char *dbname, const
 		LIST_INSERT_HEAD(&all_facts, f, link);
 	}
 	pthread_mutex_unlock(&facts_mutex);
-	if (login) {
+	if (login && login->user) {
 		pthread_mutex_lock(&f->mutex);
 		dbconn_identity_set(&f->loader->identity, login, NULL);
 		pthread_mutex_unlock(&f->mutex);

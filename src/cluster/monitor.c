@@ -18,9 +18,10 @@
 static pthread_mutex_t state_mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct monitor *the_monitor; /* NULL while it does not run */
 
-/* An order for the monitor's thread: watch a cluster, or (c NULL) take other options. */
+/* An order for the monitor's thread. */
 struct order {
 	struct loop_msg msg;
+	void (*run)(struct monitor *m, struct order *o);
 	struct monitor *m; /* borrowed; set as it is posted */
 	struct cluster *c; /* borrowed or NULL */
 	struct dbconn_identity identity;
@@ -92,8 +93,9 @@ static void watch(struct monitor *m, struct order *o)
 {
 	struct mon_cluster *mc = o->c->monitor;
 	if (mc) {
-		/* A reload may bring other credentials; those in use stay until they fail. */
-		dbconn_identity_set(&mc->fallback, &o->identity.login, NULL);
+		/* A reload may bring other credentials; connections made with the old ones stay until they break. */
+		if (o->identity.login.user)
+			dbconn_identity_set(&mc->fallback, &o->identity.login, NULL);
 		return;
 	}
 	mc = mem_zalloc(sizeof *mc);
@@ -108,6 +110,29 @@ static void watch(struct monitor *m, struct order *o)
 	LIST_INSERT_HEAD(&m->clusters, mc, link);
 	pthread_mutex_unlock(&m->status_mutex);
 	mon_cluster_step(mc, mono_now_us());
+}
+
+static void cluster_close(struct monitor *m, struct mon_cluster *mc)
+{
+	pthread_mutex_lock(&m->status_mutex);
+	LIST_REMOVE(mc, link);
+	pthread_mutex_unlock(&m->status_mutex);
+	for (unsigned i = 0; i < mc->c->n_hosts; i++)
+		mon_host_close(&mc->hosts[i]);
+	mc->c->monitor = NULL;
+	dbconn_identity_free(&mc->fallback);
+	mem_free(mc);
+}
+
+static void unwatch(struct monitor *m, struct order *o)
+{
+	static const enum host_role unknown[CLUSTER_MAX_HOSTS]; /* zero is HOST_UNKNOWN */
+	if (!o->c->monitor)
+		return;
+	cluster_close(m, o->c->monitor);
+	for (unsigned i = 0; i < o->c->n_hosts; i++)
+		atomic_store_explicit(&o->c->hosts[i].fresh_round, 0, memory_order_seq_cst);
+	cluster_publish_roles(o->c, unknown, NULL);
 }
 
 static void take_numbers(struct monitor *m, const struct order *o)
@@ -140,10 +165,7 @@ static void on_order(struct loop *loop, struct loop_msg *msg)
 	struct order *o = CONTAINER_OF(msg, struct order, msg);
 	struct monitor *m = o->m;
 	(void)loop;
-	if (o->c)
-		watch(m, o);
-	else
-		reconfigure(m, o);
+	o->run(m, o);
 	order_free(o);
 	mon_arm(m);
 }
@@ -152,6 +174,7 @@ static struct order *order_options(const struct monitor_options *options)
 {
 	struct order *o = mem_zalloc(sizeof *o);
 	o->msg.fn = on_order;
+	o->run = reconfigure;
 	dbconn_identity_set(&o->identity, &options->login, &options->tls);
 	o->interval_us = options->interval_us ? options->interval_us : 200 * MONO_MS;
 	o->connect_timeout_us = options->connect_timeout_us;
@@ -166,12 +189,14 @@ static void post_locked(struct order *o)
 	loop_post(o->m->loop, &o->msg);
 }
 
-void monitor_watch(struct cluster *c, const struct monitor_login *fallback)
+static void order_cluster(struct cluster *c, const struct monitor_login *login,
+			  void (*run_fn)(struct monitor *m, struct order *o))
 {
 	struct order *o = mem_zalloc(sizeof *o);
 	o->msg.fn = on_order;
+	o->run = run_fn;
 	o->c = c;
-	dbconn_identity_set(&o->identity, fallback, NULL);
+	dbconn_identity_set(&o->identity, login, NULL);
 	pthread_mutex_lock(&state_mutex);
 	if (the_monitor)
 		post_locked(o);
@@ -179,6 +204,10 @@ void monitor_watch(struct cluster *c, const struct monitor_login *fallback)
 		STAILQ_INSERT_TAIL(&pending, o, link);
 	pthread_mutex_unlock(&state_mutex);
 }
+
+void monitor_watch(struct cluster *c, const struct monitor_login *fallback) { order_cluster(c, fallback, watch); }
+
+void monitor_unwatch(struct cluster *c) { order_cluster(c, NULL, unwatch); }
 
 void monitor_reconfigure(const struct monitor_options *options)
 {
@@ -243,15 +272,8 @@ void monitor_start(const struct monitor_options *options)
 
 static void monitor_free(struct monitor *m)
 {
-	while (!LIST_EMPTY(&m->clusters)) {
-		struct mon_cluster *mc = LIST_FIRST(&m->clusters);
-		LIST_REMOVE(mc, link);
-		for (unsigned i = 0; i < mc->c->n_hosts; i++)
-			mon_host_close(&mc->hosts[i]);
-		mc->c->monitor = NULL;
-		dbconn_identity_free(&mc->fallback);
-		mem_free(mc);
-	}
+	while (!LIST_EMPTY(&m->clusters))
+		cluster_close(m, LIST_FIRST(&m->clusters));
 	event_del(&m->timer_event);
 	close(m->timer_fd);
 	resolver_free(m->resolver);

@@ -311,6 +311,17 @@ static void on_ready(struct dbconn *conn)
 
 static const struct dbconn_ops ops = { .on_ready = on_ready, .on_result = on_result, .on_failed = on_failed };
 
+/* monitor_dbname, or the database that names the cluster where there is none of that name. */
+static struct monitor_login login_of(struct mon_host *h)
+{
+	struct monitor_login login = monitor_login_merge(&h->mc->m->identity.login, &h->mc->fallback.login);
+	if (strcmp(h->conn.sqlstate, "3D000") == 0)
+		h->other_dbname = !h->other_dbname;
+	if (h->other_dbname && h->mc->fallback.login.dbname)
+		login.dbname = h->mc->fallback.login.dbname;
+	return login;
+}
+
 static void connect_to_address(struct mon_host *h, uint64_t now_us)
 {
 	struct monitor *m = h->mc->m;
@@ -318,7 +329,7 @@ static void connect_to_address(struct mon_host *h, uint64_t now_us)
 		.host = h->host->name,
 		.addr = &h->addresses.addr[h->address],
 		.port = h->host->port,
-		.login = monitor_login_merge(&m->identity.login, &h->mc->fallback.login),
+		.login = login_of(h),
 		.tls = m->identity.tls,
 		.options = settings,
 	};

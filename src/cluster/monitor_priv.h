@@ -65,6 +65,7 @@ struct mon_host {
 	uint64_t retry_us, tried_us;
 	unsigned failures;        /* attempts in a row */
 	bool nudge_refused;
+	bool other_dbname;        /* monitor_dbname does not exist there: the database's own is tried */
 	struct mon_facts facts;
 	uint64_t since_us;
 	char logged[256];         /* the error that was logged last */

@@ -123,7 +123,7 @@ void mon_on_sample(struct mon_host *h, uint64_t insert, uint64_t flush, uint64_t
 		.flushed = flush,
 		.sent_us = h->sent_us,
 	};
-	bool news = false;
+	bool news = false, demand = has_demand(mc, now_us);
 	if (h != mc->primary)
 		return;
 	wal_rounds_add(&mc->rounds, &r);
@@ -131,6 +131,8 @@ void mon_on_sample(struct mon_host *h, uint64_t insert, uint64_t flush, uint64_t
 		struct mon_host *s = &mc->hosts[i];
 		if (!is_poll_worthy(s))
 			continue;
+		if (!demand)
+			s->poll_step = 0; /* an interval's round: a few polls for each */
 		news |= standby_on_sample(s->standby, &mc->rounds, now_us);
 		publish_standby(s, now_us);
 		if (s->command == CMD_NONE)
