@@ -7,18 +7,14 @@
 #include "auth/userdb.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <openssl/crypto.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
-#include <sys/stat.h>
-#include <unistd.h>
 #include <uthash.h>
-#include "base/buf.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "file_priv.h"
 
 struct entry {
 	struct userdb_user user; /* its name and secret are owned */
@@ -130,8 +126,8 @@ struct line_reader {
 	size_t error_size;
 };
 
-static bool line_error(struct line_reader *r, const char *fmt, ...) PRINTF_LIKE(2, 3);
-static bool line_error(struct line_reader *r, const char *fmt, ...)
+static void set_error(struct line_reader *r, const char *fmt, ...) PRINTF_LIKE(2, 3);
+static void set_error(struct line_reader *r, const char *fmt, ...)
 {
 	va_list ap;
 	int n = snprintf(r->error, r->error_size, "%s:%u: ", r->path, r->line);
@@ -140,8 +136,9 @@ static bool line_error(struct line_reader *r, const char *fmt, ...)
 		(void)vsnprintf(r->error + n, r->error_size - (size_t)n, fmt, ap);
 		va_end(ap);
 	}
-	return false;
 }
+/* A macro, so that compilers and analyzers see that it is always false. */
+#define line_error(r, ...) (set_error(r, __VA_ARGS__), false)
 
 static void skip_blanks(struct line_reader *r)
 {
@@ -175,7 +172,7 @@ static bool read_quoted(struct line_reader *r, const char *what, char *out, stru
 
 static bool read_user_line(struct userdb *db, struct line_reader *r, char *name_room, char *secret_room)
 {
-	struct str name = STR(""), secret = STR("");
+	struct str name, secret;
 	skip_blanks(r);
 	if (r->p == r->end || *r->p == ';' || *r->p == '#')
 		return true;
@@ -232,49 +229,15 @@ struct userdb *userdb_parse(struct str text, const char *path, char *error, size
 	return db;
 }
 
-enum { FILE_BYTES_MAX = 256 << 20, FILE_CHUNK_BYTES = 64 << 10 };
-
-static bool read_file(int fd, struct buf *text)
-{
-	struct stat st;
-	/* All at once where the size is known: growing would leave copies of secrets in freed memory. */
-	if (fstat(fd, &st) == 0 && st.st_size > 0 && st.st_size <= FILE_BYTES_MAX &&
-	    !buf_reserve(text, (size_t)st.st_size + 2 * FILE_CHUNK_BYTES)) {
-		errno = ENOMEM;
-		return false;
-	}
-	for (;;) {
-		if (buf_len(text) > FILE_BYTES_MAX) {
-			errno = EFBIG;
-			return false;
-		}
-		if (!buf_reserve(text, FILE_CHUNK_BYTES)) {
-			errno = ENOMEM;
-			return false;
-		}
-		ssize_t n = read(fd, buf_tail(text), buf_room(text));
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return n == 0;
-		text->tail += (size_t)n;
-	}
-}
-
 struct userdb *userdb_load(const char *path, char *error, size_t error_size)
 {
 	struct userdb *db = NULL;
-	struct buf text = { 0 };
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd >= 0 && read_file(fd, &text))
+	struct buf text;
+	if (auth_file_read(path, &text))
 		db = userdb_parse((struct str){ (const char *)text.data, buf_len(&text) }, path, error, error_size);
 	else
 		snprintf(error, error_size, "could not read user file \"%s\": %s", path, strerror(errno));
-	if (fd >= 0)
-		close(fd);
-	if (text.data)
-		OPENSSL_cleanse(text.data, text.cap);
-	buf_deinit(&text);
+	auth_file_wipe(&text);
 	return db;
 }
 

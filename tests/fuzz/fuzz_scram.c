@@ -4,6 +4,7 @@
  * corpus can hold exchanges that go all the way.  Properties: never a success without the right proof (the verifier's
  * password is known to nobody but the corpus), outputs bounded, and every text that parses comes out the same. */
 #include <stdlib.h>
+#include "auth/hba.h"
 #include "auth/password.h"
 #include "auth/userdb.h"
 
@@ -120,6 +121,20 @@ static void fuzz_users(struct str text)
 	userdb_unref(db);
 }
 
+static void fuzz_rules(struct str text)
+{
+	char error[128];
+	if (text.n && memchr(text.p, '@', text.n))
+		return; /* would read whatever file it names */
+	struct hba *hba = hba_parse(text, "rules", error, sizeof(error));
+	CHECK(hba || str_has_prefix(str_of(error), STR("rules:")));
+	if (hba) {
+		struct hba_verdict v = hba_match(hba, &(struct hba_query){ .transport = HBA_UNIX, .user = STR("u") });
+		CHECK(v.matched || v.method == AUTH_METHOD_REJECT);
+	}
+	hba_unref(hba);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	if (size < 1)
@@ -138,7 +153,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		fuzz_secret(rest);
 		break;
 	case 3:
-		fuzz_users(rest);
+		if (data[0] & 1)
+			fuzz_rules(rest);
+		else
+			fuzz_users(rest);
 		break;
 	}
 	free(copy);
