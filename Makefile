@@ -49,11 +49,13 @@ all: $(BIN)
 
 $(BIN): $(OBJ) $(MAIN_OBJ)
 	@mkdir -p $(@D)
-	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
+	@echo "  LD $@"
+	@$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
 
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+	@echo "  CC $<"
+	@$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 
 # The layers wire and base do arithmetic on lengths from the network: conversions there are explicit.
 $(BUILD)/src/wire/%.o $(BUILD)/src/base/%.o: WARN += -Wconversion

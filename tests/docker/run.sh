@@ -70,13 +70,11 @@ trap cleanup EXIT
 
 # Where containers cannot check PyPI's certificate (a proxy in between), wheels made out here help; elsewhere they do no harm.
 say "docker: wheels for the application"
-python=$(docker run --rm debian:trixie-slim sh -c 'ls /usr/share/python3/debian_defaults >/dev/null 2>&1 && python3 -V' 2>/dev/null |
-	sed 's/.* \(3\.[0-9]*\).*/\1/')
-python=${python:-3.13}
+python=3.13 # Debian 13's
 rm -rf "$BUILD_DIR/wheels"
 mkdir -p "$BUILD_DIR/wheels"
 python3 -m pip download -q --disable-pip-version-check --only-binary=:all: --python-version "$python" \
-	--platform manylinux2014_x86_64 --platform manylinux_2_28_x86_64 -d "$BUILD_DIR/wheels" -r tests/requirements.txt \
+	--platform manylinux2014_x86_64 --platform manylinux_2_28_x86_64 -d "$BUILD_DIR/wheels" -r tests/app/requirements.txt \
 	>"$LOG_DIR/wheels.log" 2>&1 || { say "docker: no wheels from here, images ask PyPI themselves"; rm -rf "$BUILD_DIR/wheels"; }
 
 say "docker: building with ${COMPOSE[*]}"
@@ -118,12 +116,12 @@ healthy() {
 	return 1
 }
 
-http_get() {
-	python3 - "$1" <<-'END'
-		import sys, urllib.request
-		with urllib.request.urlopen(sys.argv[1], timeout=10) as r:
-		    print(r.status, r.read(500))
-	END
+# http URL WORD: the answer contains the word
+http() {
+	python3 -c 'import sys, urllib.request as u
+answer = u.urlopen(sys.argv[1], timeout=10).read().decode()
+print(answer)
+sys.exit(sys.argv[2] not in answer)' "$1" "$2"
 }
 
 if [ $failed = 0 ]; then
@@ -140,8 +138,10 @@ if [ $failed = 0 ]; then
 		"host=pgweir port=6432 dbname=fastapi_dev user=fastapi_user sslmode=require" -c "SELECT 1"
 	check "pgweir runs as an ordinary user" equals 6432 compose exec -T pgweir id -u
 	check "its root file system is read-only" refused compose exec -T pgweir touch /etc/pgweir/x
-	port=$(compose port app 8000 | sed 's/.*://')
-	check "the application's /health" http_get "http://127.0.0.1:$port/health"
+	url=http://127.0.0.1:$(compose port app 8000 | sed 's/.*://')
+	check "the application's /health" http "$url/health" '"healthy"'
+	check "the application's migrations" equals t sql fastapi_dev "SELECT to_regclass('users') IS NOT NULL"
+	check "the application's users" http "$url/users" '['
 	check "the replica is lost" compose stop -t 10 replica
 	check "a read without the replica" equals 100 sql fastapi_dev "SELECT count(*) FROM smoke"
 	check "the replica comes back" compose start replica

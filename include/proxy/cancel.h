@@ -1,0 +1,32 @@
+/* proxy/cancel.h - cancel requests: the registry of clients' keys, and delivery to the right backend or none.
+ *
+ * A CancelRequest names a virtual pid and a random key.  It is looked up under a sharded lock (taken at login and
+ * cancel only), goes to the worker of that client by message, and there:
+ *   - the client waits in a queue: answered with 57014 at once;
+ *   - its segment is with a server: a connection with that server's own key is opened, and the server is not given to
+ *     anybody else until that connection has ended *and* its ReadyForQuery has come (G3);
+ *   - otherwise nothing happens, as in PostgreSQL.
+ *
+ * Thread rule: cancel_register/unregister/request from any worker; cancel_server on the server's worker. */
+#ifndef PROXY_CANCEL_H
+#define PROXY_CANCEL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include "base/str.h"
+
+struct client;
+struct server;
+
+/* Gives the client a pid (above PostgreSQL's own, positive) and a random key of key_len bytes. */
+void cancel_register(struct client *c, uint8_t key_len);
+void cancel_unregister(struct client *c);
+/* A CancelRequest came in; wrong or unknown keys are ignored. */
+void cancel_request(uint32_t pid, struct str key);
+/* Sends the server's own CancelRequest to it.  `fence` (the server itself, or NULL) is kept from reuse until it is
+ * known to be delivered. */
+void cancel_server(struct server *s, struct server *fence);
+/* The server is being closed: a request under way must not touch it any more. */
+void cancel_forget_server(struct server *s);
+
+#endif

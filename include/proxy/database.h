@@ -1,0 +1,92 @@
+/* proxy/database.h - what a client's database name means: cluster, facts, position, credentials, limits.
+ *
+ * struct shared_db lives once per process and (cluster, server database name); it holds what all workers must agree
+ * on.  struct dbuser is a worker's own view of one (client database, user): configuration resolved once at login, so
+ * that nothing is looked up by name on the path of a query.
+ *
+ * A dbuser is kept while clients or pools refer to it and is re-resolved when the configuration changes. */
+#ifndef PROXY_DATABASE_H
+#define PROXY_DATABASE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+#include <uthash.h>
+#include "base/str.h"
+#include "cluster/topology.h"
+#include "conf/config.h"
+#include "proxy/stats.h"
+#include "wire/pgerr.h"
+
+struct worker;
+struct dbfacts;
+struct catalog;
+struct params;
+struct pool;
+
+/* One database of one cluster; lives for the process's life. */
+struct shared_db {
+	struct cluster *cluster; /* borrowed, never freed */
+	char *dbname;            /* owned; the name on the servers */
+	struct dbfacts *facts;   /* borrowed, never freed */
+	/* B2: the newest round at which anybody saw an answer of the primary, and, per standby, of that standby. */
+	_Atomic uint64_t primary_round;
+	_Atomic uint64_t read_round[CLUSTER_MAX_HOSTS];
+	_Atomic int connections; /* server connections of all workers, against max_db_connections */
+	LIST_ENTRY(shared_db) link;
+};
+
+/* Finds or adds; takes a mutex, so only at login. */
+struct shared_db *shared_db_get(struct cluster *cluster, const char *dbname);
+
+/* Stores `round` where it is newer; one relaxed load when it is not. */
+static inline void round_advance(_Atomic uint64_t *at, uint64_t round)
+{
+	uint64_t old = atomic_load_explicit(at, memory_order_relaxed);
+	while (old < round && !atomic_compare_exchange_weak_explicit(at, &old, round, memory_order_release,
+								     memory_order_relaxed))
+		;
+}
+
+/* ParameterStatus values as a real backend gave them for one set of start-up settings. */
+enum { WELCOMES_MAX = 32 };
+struct welcome {
+	struct params *profile; /* owned reference: the key */
+	struct params *status;  /* owned reference */
+};
+
+struct dbuser {
+	UT_hash_handle hh; /* in worker.dbusers */
+	struct worker *worker;
+	const struct conf_database *conf; /* borrowed from config */
+	const struct config *config;      /* owned reference */
+	const struct conf_user *conf_user; /* borrowed from config; may be NULL */
+	struct shared_db *db;
+	char *database; /* owned; as the client says it */
+	char *user;     /* owned; as the client says it */
+	char *server_user; /* owned; the login on the servers */
+	enum pool_mode pool_mode;
+	char primary_isolation;    /* C2: default_transaction_isolation of the primary: 'u' 'c' 'r' 's'; 0 unknown */
+	bool paused;
+	struct catalog *catalog; /* owned reference, current as of catalog_version */
+	uint64_t catalog_version;
+	struct welcome welcomes[WELCOMES_MAX];
+	unsigned n_welcomes, next_welcome;
+	struct pool *pools[CLUSTER_MAX_HOSTS]; /* by host index; borrowed from worker.pools */
+	struct stats_block stats;
+	size_t key_len;
+	char key[]; /* database NUL user NUL */
+};
+
+/* Finds or makes the worker's entry; NULL with *err set when there is no such database. */
+struct dbuser *dbuser_get(struct worker *w, struct str database, struct str user, struct pgerr *err) MUSTCHECK;
+/* The database's facts: refreshed when a newer version was published.  NULL: none yet. `*proved` says whether they
+ * were read after the last DDL that this process has seen. */
+const struct catalog *dbuser_catalog(struct dbuser *du, bool *proved);
+struct params *dbuser_welcome_find(struct dbuser *du, const struct params *profile); /* borrowed or NULL */
+void dbuser_welcome_add(struct dbuser *du, struct params *profile, struct params *status);
+void dbusers_reconfigure(struct worker *w);
+void dbusers_free(struct worker *w);
+
+#endif

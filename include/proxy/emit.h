@@ -1,0 +1,30 @@
+/* proxy/emit.h - puts a segment on its way to a server: our prelude, then the client's messages with names mapped.
+ *
+ * All of it leaves in one write.  The prelude consists of Bind/Execute of prepared statements of ours, in the client's
+ * own segment without a Sync between (A1), through named statements and named portals only (A2).  Each message that
+ * will be answered gets an entry in the server's request queue. */
+#ifndef PROXY_EMIT_H
+#define PROXY_EMIT_H
+
+#include <stdbool.h>
+#include "proxy/client.h"
+#include "proxy/segment.h"
+#include "proxy/server.h"
+
+enum emit_result {
+	EMIT_SENT,
+	EMIT_BROKEN, /* the server's connection failed: it was closed, and the client has been told or retried */
+};
+
+/* True when the prelude cannot share the client's segment: it must be sent alone first (C7). */
+bool emit_needs_own_step(const struct client *c, const struct server *s, const struct segment *seg);
+/* The prelude and a Sync, nothing of the client. */
+enum emit_result emit_prelude_only(struct client *c, struct server *s);
+/* Prelude (if any) and segment. */
+enum emit_result emit_segment(struct client *c, struct server *s, const struct segment *seg);
+/* COMMIT for a read-only transaction that leaves this replica. */
+enum emit_result emit_end_of_move(struct client *c, struct server *s);
+/* A lone Sync of ours: ends a segment whose Query the server skips after a failed prelude (A1). */
+enum emit_result emit_sync(struct server *s, bool swallow);
+
+#endif

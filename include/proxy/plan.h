@@ -1,0 +1,43 @@
+/* proxy/plan.h - what to do with a client's segment: a decision, nothing is done here.
+ *
+ * Inputs are the segment's facts and the client's transaction; the result says who answers and why. */
+#ifndef PROXY_PLAN_H
+#define PROXY_PLAN_H
+
+#include <stdbool.h>
+#include "proxy/client.h"
+#include "proxy/segment.h"
+#include "sql/route.h"
+#include "wire/pgerr.h"
+
+#define PLAN_ACTIONS(X)                                                                                               \
+	X(WAIT, "more input is needed")                                                                               \
+	X(FORWARD, "to a server of that role")                                                                        \
+	X(CONTINUE, "to the server that the client has")                                                              \
+	X(MOVE, "the read-only transaction ends on its replica and goes on at the primary")                           \
+	X(LOCAL, "answered here: Sync, Close, an empty query, BEGIN or COMMIT of a deferred transaction, pgweir.*")   \
+	X(REJECT, "an error that a server would give, or must give: error says which")                                \
+	X(TERMINATE, "the client leaves")                                                                             \
+	X(PROTOCOL, "not the protocol")
+enum plan_action {
+#define PLAN_ENUM(id, doc) PLAN_##id,
+	PLAN_ACTIONS(PLAN_ENUM)
+#undef PLAN_ENUM
+};
+
+struct plan {
+	enum plan_action action;
+	enum server_role role;
+	enum route_reason reason;
+	bool proved;
+	struct pgerr error; /* REJECT */
+};
+
+/* Wish and transaction that statements of this client are judged by. */
+struct route_policy plan_policy(const struct client *c);
+/* `full`: the input buffer is full, so that an unfinished segment must go on its way. */
+void plan_segment(const struct client *c, const struct segment *seg, bool full, struct plan *plan);
+/* Isolation of the client's transaction with defaults in force (C2): 'u' 'c' 'r' 's', or 0 when not known. */
+char plan_isolation(const struct client *c);
+
+#endif

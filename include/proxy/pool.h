@@ -1,0 +1,83 @@
+/* proxy/pool.h - the server connections of one (database, user, host) on one worker, and the clients that wait for one.
+ *
+ * The size is a budget of the whole process: struct pool_budget counts over all workers.  A worker whose client waits
+ * while another worker has an idle connection of the same pool gets that connection (pool_budget.waiting_since says
+ * who has waited longest; a release looks at it before it serves its own queue).
+ *
+ * Waiting clients are served first come, first served. */
+#ifndef PROXY_POOL_H
+#define PROXY_POOL_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+#include <uthash.h>
+#include "proxy/server.h"
+#include "wire/pgerr.h"
+
+struct client;
+struct dbuser;
+struct host;
+struct worker;
+
+enum { WORKERS_MAX = 64 };
+
+/* Shared by the workers' pools of one (database, user, host); lives for the process's life. */
+struct pool_budget {
+	LIST_ENTRY(pool_budget) link;
+	char *key;                /* owned */
+	size_t key_len;
+	_Atomic int connections;  /* open or opening, pinned ones apart */
+	_Atomic int pinned;
+	_Atomic uint64_t waiting_since[WORKERS_MAX]; /* us; 0: nobody waits on that worker */
+	_Atomic uint32_t idle[WORKERS_MAX];
+};
+
+TAILQ_HEAD(server_queue, server);
+TAILQ_HEAD(client_queue, client);
+
+struct pool {
+	UT_hash_handle hh; /* in worker.pools */
+	LIST_ENTRY(pool) all; /* worker.pool_list, in order of making */
+	struct worker *worker;
+	struct dbuser *du;
+	struct host *host;
+	struct pool_budget *budget;
+	struct server_queue idle;   /* most recently used first */
+	struct server_queue others; /* every other state */
+	struct client_queue waiters; /* oldest first */
+	unsigned n_idle, n_others, n_connecting, n_waiters;
+	uint32_t conn_epoch;    /* servers of an older one are closed when free (RECONNECT) */
+	bool tls_needed;        /* server_tls_sslmode=allow: the server has refused a plain connection */
+	uint64_t retry_at_us;   /* after a failed login: not before (server_login_retry) */
+	uint32_t failed_epoch;  /* the cluster's role epoch at that failure; a role change lifts the pause */
+	struct pgerr last_error; /* of that failure */
+	bool failing;
+	uint64_t max_wait_us;
+	size_t key_len;
+	char key[];
+};
+
+struct pool *pool_get(struct dbuser *du, struct host *host);
+int pool_size(const struct pool *p);
+
+/* An idle server that suits the client, or NULL; then the client should queue with pool_wait(). */
+struct server *pool_take(struct pool *p, struct client *c);
+void pool_wait(struct pool *p, struct client *c);
+void pool_unwait(struct pool *p, struct client *c);
+/* A server has become free: hands it to whoever has waited longest, or keeps it. */
+void pool_put(struct pool *p, struct server *s);
+/* Opens connections while clients wait and the budget allows it. */
+void pool_grow(struct pool *p);
+/* A pinned server leaves the budget for its pool and counts against max_pinned; false: the limit is reached. */
+bool pool_pin(struct server *s) MUSTCHECK;
+void pool_on_server_ready(struct server *s);
+void pool_on_server_failed(struct server *s, const struct pgerr *err);
+void pool_on_server_gone(struct server *s);
+void pool_tick(struct pool *p, uint64_t now_us);
+void pools_free(struct worker *w);
+/* Outstanding work, for balancing. */
+static inline unsigned pool_outstanding(const struct pool *p) { return p->n_others + p->n_waiters; }
+
+#endif

@@ -1,0 +1,120 @@
+/* proxy/pstmt.h - prepared statements: what clients call them, what they say, and which backends have them.
+ *
+ *   client's name ("P0_1") -> struct stmt_text (text and parameter types, one per worker) -> "pgweir_<id>" on backends
+ *
+ * A text is shared by all clients of a worker and lives on each backend at most once.  A backend's table is bounded
+ * (max_prepared_statements) and loses its least recently used entry by a Close in the same write as the Parse that
+ * needs the room.  Nothing here sends: the relay asks, writes messages and reports what came of them.
+ *
+ * A Parse or a Close takes effect only when the server has answered it; until then it is pending, because an error
+ * earlier in the pipeline makes the server skip it (protocol section 55.2.3).  Owner: worker; not thread-safe. */
+#ifndef PROXY_PSTMT_H
+#define PROXY_PSTMT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+#include <uthash.h>
+#include <xxhash.h>
+#include "base/str.h"
+#include "sql/lexer.h"
+
+struct sql_shape;
+
+/* Names of this prefix on a backend are ours; a client's own name never reaches a backend unless it is unknown here. */
+#define PSTMT_PREFIX "pgweir_"
+enum { PSTMT_NAME_MAX = 24 };
+
+struct stmt_text {
+	UT_hash_handle hh; /* in stmt_texts.by_key */
+	XXH128_hash_t key;
+	TAILQ_ENTRY(stmt_text) link; /* on stmt_texts.unused while refs is 0 */
+	unsigned refs;
+	uint32_t id; /* unique in the process; names the statement on backends */
+	uint32_t body_len;
+	struct sql_shape *shape; /* owned reference, or NULL until the relay has classified the text */
+	struct sql_hint hint;    /* borrows body */
+	uint8_t body[];          /* of a Parse message, behind the name: text, NUL, int16 count, count OIDs */
+};
+TAILQ_HEAD(stmt_text_queue, stmt_text);
+
+struct stmt_texts {
+	struct stmt_text *by_key;
+	struct stmt_text_queue unused; /* kept for the next client that says the same; oldest first */
+	size_t unused_bytes, max_unused_bytes;
+	unsigned n_unused;
+	void (*shape_unref)(struct sql_shape *);
+};
+
+void stmt_texts_init(struct stmt_texts *t, size_t max_unused_bytes, void (*shape_unref)(struct sql_shape *));
+void stmt_texts_deinit(struct stmt_texts *t);
+/* A new reference, or NULL when memory ran out.  `body` is borrowed. */
+struct stmt_text *stmt_texts_intern(struct stmt_texts *t, const uint8_t *body, size_t n) MUSTCHECK;
+struct stmt_text *stmt_text_ref(struct stmt_text *s);
+void stmt_text_unref(struct stmt_texts *t, struct stmt_text *s); /* NULL is fine */
+struct str stmt_text_sql(const struct stmt_text *s);             /* borrowed; NUL-terminated behind */
+size_t stmt_text_server_name(const struct stmt_text *s, char out[PSTMT_NAME_MAX]);
+
+/* --- a client's names --- */
+#define CSTMT_STATES(X)                                                                                               \
+	X(CONFIRMED, "the server has said ParseComplete")                                                             \
+	X(PARSING, "Parse is on its way")                                                                             \
+	X(CLOSING, "Close is on its way")
+enum cstmt_state {
+#define CSTMT_ENUM(id, doc) CSTMT_##id,
+	CSTMT_STATES(CSTMT_ENUM)
+#undef CSTMT_ENUM
+};
+
+struct cstmt {
+	UT_hash_handle hh;   /* in client_stmts.by_name; only the newest of a name */
+	struct cstmt *older; /* of the same name, CLOSING; owned */
+	struct stmt_text *text; /* owned reference */
+	enum cstmt_state state;
+	uint32_t name_len;
+	char name[];
+};
+
+struct client_stmts {
+	struct cstmt *by_name;     /* owned */
+	struct stmt_text *unnamed; /* owned reference or NULL */
+};
+
+void client_stmts_deinit(struct client_stmts *c, struct stmt_texts *t);
+/* What the name means for a message sent now; NULL when it means nothing. */
+struct cstmt *client_stmts_find(const struct client_stmts *c, struct str name);
+/* Takes its own reference on text. NULL when memory ran out. */
+struct cstmt *client_stmts_parse(struct client_stmts *c, struct str name, struct stmt_text *text) MUSTCHECK;
+void client_stmts_parse_done(struct client_stmts *c, struct stmt_texts *t, struct cstmt *s, bool ok);
+void client_stmts_close(struct cstmt *s);
+void client_stmts_close_done(struct client_stmts *c, struct stmt_texts *t, struct cstmt *s, bool ok);
+void client_stmts_set_unnamed(struct client_stmts *c, struct stmt_texts *t, struct stmt_text *text); /* takes a ref */
+
+/* --- a backend's statements --- */
+struct sstmt {
+	UT_hash_handle hh; /* in server_stmts.by_text */
+	TAILQ_ENTRY(sstmt) lru;
+	struct stmt_text *text; /* owned reference; the key */
+	bool present;           /* false: a skipped or failed Parse, the server may or may not have the name */
+	uint32_t used_in;       /* segment number of the last use, so that eviction spares the running segment */
+};
+TAILQ_HEAD(sstmt_queue, sstmt);
+
+struct server_stmts {
+	struct sstmt *by_text;
+	struct sstmt_queue lru; /* least recently used first */
+	unsigned n;
+	struct stmt_text *unnamed; /* what the backend's unnamed statement says; owned reference or NULL (unknown) */
+};
+
+void server_stmts_init(struct server_stmts *s);
+void server_stmts_clear(struct server_stmts *s, struct stmt_texts *t); /* DISCARD ALL, or the backend is gone */
+struct sstmt *server_stmts_find(struct server_stmts *s, struct stmt_text *text, uint32_t segment); /* touches it */
+struct sstmt *server_stmts_add(struct server_stmts *s, struct stmt_text *text, uint32_t segment) MUSTCHECK;
+/* The entry to close before one more may be added, or NULL when there is room or all are in use. */
+struct sstmt *server_stmts_victim(const struct server_stmts *s, unsigned max, uint32_t segment);
+void server_stmts_doubt(struct server_stmts *s); /* any of them may be gone: each is closed before it is made again */
+void server_stmts_remove(struct server_stmts *s, struct stmt_texts *t, struct sstmt *e);
+void server_stmts_set_unnamed(struct server_stmts *s, struct stmt_texts *t, struct stmt_text *text); /* takes a ref */
+
+#endif

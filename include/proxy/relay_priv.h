@@ -1,0 +1,31 @@
+/* proxy/relay_priv.h - shared by relay.c (requests), reply.c (answers) and welcome.c (first contact). */
+#ifndef PROXY_RELAY_PRIV_H
+#define PROXY_RELAY_PRIV_H
+
+#include "proxy/relay.h"
+#include "wire/pgerr.h"
+
+struct worker;
+
+void relay_drop_scan(struct worker *w);
+bool relay_stream_rest(struct client *c);
+void relay_retry(struct client *c, enum server_role role);
+void relay_own_step_done(struct client *c, struct server *s);
+void relay_move_done(struct client *c);
+void relay_segment_done(struct client *c, struct server *s, char status);
+
+/* Every request that is still open is settled as skipped and will be swallowed; what is held back is dropped. */
+void reply_abandon(struct server *s);
+/* The same for a client that has gone: its tables must not be touched any more. */
+void reply_orphan(struct server *s);
+
+/* An error of our own step: kept for what the client is told. */
+void relay_note_failure(struct client *c, const struct pgerr_fields *e);
+void relay_own_step_failed(struct client *c, struct server *s);
+void client_note_status(struct client *c, struct str name, struct str value);
+
+void relay_start_welcome(struct client *c, struct server *s);
+void relay_welcome_done(struct client *c, struct server *s, const struct pgerr *err);
+void relay_raw_ready(struct client *c, struct server *s);
+
+#endif

@@ -1,0 +1,276 @@
+/* proxy/cancel.c - see proxy/cancel.h. */
+#include "proxy/cancel.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <openssl/crypto.h>
+#include <openssl/rand.h>
+#include <uthash.h>
+#include "base/mem.h"
+#include "io/stream.h"
+#include "proxy/client.h"
+#include "proxy/database.h"
+#include "proxy/pool.h"
+#include "proxy/server.h"
+#include "proxy/worker.h"
+#include "wire/msg.h"
+
+enum {
+	SHARDS = 64,
+	FIRST_PID = 4194305, /* PostgreSQL's own end at 4194304 (PID_MAX_LIMIT of 64-bit Linux) */
+	LAST_PID = 0x7fffffff,
+	CANCEL_TIMEOUT_US = 10 * 1000 * 1000,
+};
+
+struct entry {
+	UT_hash_handle hh;
+	uint32_t pid;
+	uint8_t key[32];
+	uint8_t key_len;
+	struct worker *worker; /* borrowed, for ever */
+	struct client *client; /* touched on its worker's thread only */
+};
+
+static struct shard {
+	pthread_mutex_t mutex;
+	struct entry *by_pid;
+} shards[SHARDS];
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static _Atomic uint32_t next_pid = FIRST_PID;
+
+static void init_shards(void)
+{
+	for (int i = 0; i < SHARDS; i++)
+		pthread_mutex_init(&shards[i].mutex, NULL);
+}
+
+static struct shard *shard_of(uint32_t pid)
+{
+	pthread_once(&once, init_shards);
+	return &shards[pid % SHARDS];
+}
+
+static uint32_t new_pid(void)
+{
+	uint32_t pid = atomic_fetch_add(&next_pid, 1);
+	if (pid < LAST_PID)
+		return pid;
+	atomic_store(&next_pid, FIRST_PID + 1);
+	return FIRST_PID;
+}
+
+void cancel_register(struct client *c, uint8_t key_len)
+{
+	struct entry *e = mem_zalloc(sizeof *e), *taken;
+	CHECK(key_len <= sizeof c->key && RAND_bytes(c->key, key_len) == 1);
+	c->key_len = key_len;
+	memcpy(e->key, c->key, key_len);
+	e->key_len = key_len;
+	e->worker = c->worker;
+	e->client = c;
+	for (;;) {
+		e->pid = new_pid();
+		struct shard *s = shard_of(e->pid);
+		pthread_mutex_lock(&s->mutex);
+		HASH_FIND_INT(s->by_pid, &e->pid, taken);
+		if (!taken)
+			HASH_ADD_INT(s->by_pid, pid, e);
+		pthread_mutex_unlock(&s->mutex);
+		if (!taken)
+			break;
+	}
+	c->pid = e->pid;
+}
+
+void cancel_unregister(struct client *c)
+{
+	struct entry *e;
+	if (!c->pid)
+		return;
+	struct shard *s = shard_of(c->pid);
+	pthread_mutex_lock(&s->mutex);
+	HASH_FIND_INT(s->by_pid, &c->pid, e);
+	if (e)
+		HASH_DEL(s->by_pid, e);
+	pthread_mutex_unlock(&s->mutex);
+	mem_free(e);
+	c->pid = 0;
+}
+
+/* --- to the client's worker --- */
+
+struct cancel_msg {
+	struct loop_msg msg;
+	uint32_t pid;
+	uint8_t key[32];
+	uint8_t key_len;
+	struct worker *worker;
+};
+
+static void cancel_client(struct client *c)
+{
+	struct pgerr err;
+	c->worker->stats.cancels++;
+	switch ((int)c->state) {
+	case CLIENT_WAIT_FRESH:
+	case CLIENT_WAIT_PRIMARY:
+	case CLIENT_WAIT_SERVER:
+		if (c->seg.welcome)
+			return;
+		pgerr_set(&err, SQLSTATE_QUERY_CANCELED, "canceling statement due to user request");
+		client_fail_segment(c, &err);
+		return;
+	case CLIENT_ACTIVE:
+	case CLIENT_RAW:
+		if (c->srv)
+			cancel_server(c->srv, c->srv);
+		return;
+	default:
+		return;
+	}
+}
+
+static struct entry *find_locked(struct shard *s, uint32_t pid, const uint8_t *key, size_t key_len)
+{
+	struct entry *e;
+	HASH_FIND_INT(s->by_pid, &pid, e);
+	return e && e->key_len == key_len && CRYPTO_memcmp(e->key, key, key_len) == 0 ? e : NULL;
+}
+
+static void on_cancel(struct loop *loop, struct loop_msg *msg)
+{
+	struct cancel_msg *m = CONTAINER_OF(msg, struct cancel_msg, msg);
+	struct shard *s = shard_of(m->pid);
+	(void)loop;
+	/* The client may have left since: only this thread unregisters it, so the pointer holds until we return. */
+	pthread_mutex_lock(&s->mutex);
+	struct entry *e = find_locked(s, m->pid, m->key, m->key_len);
+	struct client *c = e && e->worker == m->worker ? e->client : NULL;
+	pthread_mutex_unlock(&s->mutex);
+	mem_free(m);
+	if (c)
+		cancel_client(c);
+}
+
+void cancel_request(uint32_t pid, struct str key)
+{
+	struct shard *s = shard_of(pid);
+	struct worker *w = NULL;
+	if (key.n > 32)
+		return;
+	pthread_mutex_lock(&s->mutex);
+	struct entry *e = find_locked(s, pid, (const uint8_t *)key.p, key.n);
+	if (e)
+		w = e->worker;
+	pthread_mutex_unlock(&s->mutex);
+	if (!w)
+		return;
+	struct cancel_msg *m = mem_zalloc(sizeof *m);
+	*m = (struct cancel_msg){ .msg.fn = on_cancel, .pid = pid, .key_len = (uint8_t)key.n, .worker = w };
+	memcpy(m->key, key.p, key.n);
+	loop_post(w->loop, &m->msg);
+}
+
+/* --- to the server --- */
+
+struct cancel_conn {
+	struct stream stream;
+	struct loop_grave grave;
+	struct loop_timer timer;
+	struct worker *worker;
+	struct server *fence;          /* borrowed; NULL once the server has gone */
+	LIST_ENTRY(cancel_conn) link;  /* worker->cancels */
+	uint32_t pid;
+	uint16_t key_len;
+	uint8_t key[256];
+	bool closed;
+};
+
+static void conn_free(struct loop_grave *grave) { mem_free(CONTAINER_OF(grave, struct cancel_conn, grave)); }
+
+/* Delivered, or failed: either way it can reach the backend no more. */
+static void conn_close(struct cancel_conn *k)
+{
+	struct server *s = k->fence;
+	if (k->closed)
+		return;
+	k->closed = true;
+	LIST_REMOVE(k, link);
+	loop_timer_stop(&k->timer);
+	stream_close(&k->stream);
+	k->grave.free_fn = conn_free;
+	loop_bury(k->worker->loop, &k->grave);
+	if (!s)
+		return;
+	s->cancels--;
+	if (s->cancels == 0 && s->state == SERVER_FENCED)
+		server_release(s);
+}
+
+static void conn_readable(struct stream *st)
+{
+	uint8_t byte;
+	if (stream_read(st, &byte, 1) != STREAM_AGAIN)
+		conn_close(st->owner); /* the postmaster closes once it has sent the signal */
+}
+
+static void conn_open(struct stream *st)
+{
+	struct cancel_conn *k = st->owner;
+	struct buf out = { 0 };
+	struct wire_writer ww;
+	ww_init(&ww, &out);
+	msg_put_cancel_request(&ww, k->pid, (struct str){ (char *)k->key, k->key_len });
+	bool sent = ww_finish(&ww) && stream_send(st, buf_head(&out), buf_len(&out)) != STREAM_BROKEN;
+	buf_deinit(&out);
+	if (sent)
+		stream_want_read(st, true);
+	else
+		conn_close(k);
+}
+
+static void conn_failed(struct stream *st, const char *why)
+{
+	(void)why;
+	conn_close(st->owner);
+}
+static void conn_drained(struct stream *st) { (void)st; }
+static void conn_timeout(struct loop_timer *t) { conn_close(CONTAINER_OF(t, struct cancel_conn, timer)); }
+
+static const struct stream_ops conn_ops = { conn_readable, conn_drained, conn_open, conn_failed };
+
+void cancel_server(struct server *s, struct server *fence)
+{
+	struct worker *w = s->pool->worker;
+	struct net_addr addr;
+	char err[128];
+	uint32_t epoch;
+	if (!s->cancel_key_len || !host_address(s->pool->host, &addr, &epoch) || epoch != s->address_epoch)
+		return;
+	struct cancel_conn *k = mem_zalloc(sizeof *k);
+	k->worker = w;
+	k->pid = s->backend_pid;
+	k->key_len = s->cancel_key_len;
+	memcpy(k->key, s->cancel_key, k->key_len);
+	loop_timer_init(&k->timer, w->loop, conn_timeout);
+	if (!stream_init_connect(&k->stream, w->loop, &addr, &conn_ops, k, err, sizeof err)) {
+		mem_free(k);
+		return;
+	}
+	loop_timer_start(&k->timer, CANCEL_TIMEOUT_US);
+	LIST_INSERT_HEAD(&w->cancels, k, link);
+	k->fence = fence;
+	if (fence)
+		fence->cancels++;
+}
+
+void cancel_forget_server(struct server *s)
+{
+	struct cancel_conn *k;
+	LIST_FOREACH(k, &s->pool->worker->cancels, link)
+	{
+		if (k->fence == s)
+			k->fence = NULL;
+	}
+	s->cancels = 0;
+}

@@ -1,0 +1,165 @@
+/* proxy/consistency.c - see proxy/consistency.h. */
+#include "proxy/consistency.h"
+
+#include "base/mono.h"
+#include "base/rules.h"
+#include "cluster/balance.h"
+#include "proxy/database.h"
+#include "proxy/pool.h"
+#include "proxy/relay.h"
+#include "proxy/worker.h"
+
+static enum consistency level_of(const struct client *c)
+{
+	return c->seg.consistency >= 0 ? (enum consistency)c->seg.consistency : c->routing.consistency;
+}
+
+/* The round that `host` must have proved a later one than, for this client's read. */
+static uint64_t need_of(const struct client *c, const struct host *host, enum consistency level)
+{
+	const struct shared_db *db = c->du->db;
+	uint64_t need = c->pos, other;
+	if (c->read_host && c->read_host != host && c->read_round > need)
+		need = c->read_round;
+	if (level < CONSISTENCY_DATABASE)
+		return need;
+	other = atomic_load_explicit(&db->primary_round, memory_order_acquire);
+	need = other > need ? other : need;
+	for (unsigned i = 0; i < db->cluster->n_hosts; i++) {
+		other = atomic_load_explicit(&db->read_round[i], memory_order_acquire);
+		if (i != host->index && other > need)
+			need = other;
+	}
+	return need;
+}
+
+static bool is_admitted(const struct client *c, const struct host *host, enum consistency level, uint64_t *need)
+{
+	if (level == CONSISTENCY_EVENTUAL)
+		return true;
+	uint64_t n = need_of(c, host, level);
+	if (host_is_fresh(host, n))
+		return true;
+	if (n < *need)
+		*need = n;
+	return false;
+}
+
+enum choice consistency_choose(struct client *c, struct host **host)
+{
+	struct cluster *cl = c->du->db->cluster;
+	struct balance_candidate candidates[CLUSTER_MAX_HOSTS];
+	enum consistency level = level_of(c);
+	uint64_t need = UINT64_MAX, now = mono_now_us(), wait = c->routing.replica_wait_us;
+	bool worth_waiting = false;
+	unsigned n = 0;
+	for (unsigned i = 0; i < cl->n_hosts; i++) {
+		struct host *h = &cl->hosts[i];
+		if (host_role(h) != HOST_REPLICA)
+			continue;
+		if (!host_is_usable_replica(h, c->routing.max_replica_lag_us, now)) {
+			/* Not proved yet, or behind: a round may bring it back. */
+			need = level == CONSISTENCY_EVENTUAL ? need : need_of(c, h, level) < need ? need_of(c, h, level) : need;
+			worth_waiting |= level != CONSISTENCY_EVENTUAL && host_catchup_us(h) <= wait;
+			continue;
+		}
+		if (is_admitted(c, h, level, &need))
+			candidates[n++] = (struct balance_candidate){ h, atomic_load(&h->weight),
+								      pool_outstanding(pool_get(c->du, h)) };
+		else
+			worth_waiting |= host_catchup_us(h) <= wait;
+	}
+	if (n) {
+		*host = candidates[balance_pick(candidates, n, worker_random(c->worker))].host;
+		return CHOICE_HOST;
+	}
+	if (need == UINT64_MAX || !worth_waiting || wait == 0)
+		return CHOICE_NONE;
+	if (c->fresh_deadline_us == 0)
+		c->fresh_deadline_us = now + wait;
+	if (now >= c->fresh_deadline_us)
+		return CHOICE_NONE;
+	c->need_round = need;
+	return CHOICE_WAIT;
+}
+
+bool consistency_admits(struct client *c, const struct host *host, uint64_t login_round)
+{
+	if (level_of(c) == CONSISTENCY_EVENTUAL || RULE_BROKEN(B3) || host_is_fresh(host, login_round))
+		return true;
+	uint64_t now = mono_now_us();
+	if (c->fresh_deadline_us == 0)
+		c->fresh_deadline_us = now + c->routing.replica_wait_us;
+	c->need_round = login_round;
+	return false;
+}
+
+void consistency_note_answer(struct client *c, struct host *host, bool is_primary)
+{
+	struct shared_db *db = c->du->db;
+	/* B6: read after the bytes were received. */
+	uint64_t round = cluster_round(db->cluster);
+	if (is_primary) {
+		if (RULE_BROKEN(B2) && !(c->seg.flags & SQL_F_WRITES))
+			return;
+		c->pos = round;
+		round_advance(&db->primary_round, round);
+	} else {
+		c->read_host = host;
+		c->read_round = round;
+		if (db->cluster->n_hosts > 2)
+			round_advance(&db->read_round[host->index], round);
+	}
+}
+
+/* --- waiting --- */
+
+static bool became_fresh(const struct client *c)
+{
+	const struct cluster *cl = c->du->db->cluster;
+	for (unsigned i = 0; i < cl->n_hosts; i++) {
+		if (host_role(&cl->hosts[i]) == HOST_REPLICA && host_is_fresh(&cl->hosts[i], c->need_round))
+			return true;
+	}
+	return false;
+}
+
+void consistency_wait(struct client *c)
+{
+	struct worker *w = c->worker;
+	client_set_state(c, CLIENT_WAIT_FRESH);
+	c->wait_since_us = loop_now_us(w->loop);
+	TAILQ_INSERT_TAIL(&w->fresh_wait, c, wait);
+	w->stats.total.fresh_waits++;
+	cluster_listener_set_waiting(&w->listener, true);
+	cluster_want_round(c->du->db->cluster, c->need_round, c->fresh_deadline_us);
+	uint64_t now = mono_now_us();
+	if (became_fresh(c)) {
+		loop_timer_start(&w->fresh_timer, 1); /* between the look and the flag: no message will come for it */
+	} else if (!loop_timer_is_running(&w->fresh_timer)) {
+		loop_timer_start(&w->fresh_timer, c->fresh_deadline_us > now ? c->fresh_deadline_us - now : 1);
+	}
+}
+
+void consistency_unwait(struct client *c)
+{
+	TAILQ_REMOVE(&c->worker->fresh_wait, c, wait);
+}
+
+/* Everybody is looked at anew; who still has to wait queues again at the end. */
+void consistency_wake(struct worker *w)
+{
+	struct client *c;
+	unsigned n = 0;
+	TAILQ_FOREACH(c, &w->fresh_wait, wait)
+		n++;
+	cluster_listener_set_waiting(&w->listener, false);
+	loop_timer_stop(&w->fresh_timer);
+	while (n-- && (c = TAILQ_FIRST(&w->fresh_wait))) {
+		TAILQ_REMOVE(&w->fresh_wait, c, wait);
+		client_set_state(c, CLIENT_IDLE);
+		relay_request(c);
+	}
+}
+
+void consistency_on_timer(struct loop_timer *t) { consistency_wake(CONTAINER_OF(t, struct worker, fresh_timer)); }

@@ -1,0 +1,168 @@
+/* proxy/database.c - see proxy/database.h. */
+#include "proxy/database.h"
+
+#include <pthread.h>
+#include "base/mem.h"
+#include "cluster/dbfacts.h"
+#include "cluster/monitor.h"
+#include "proxy/params.h"
+#include "proxy/worker.h"
+#include "sql/catalog.h"
+
+static LIST_HEAD(, shared_db) shared_dbs = LIST_HEAD_INITIALIZER(shared_dbs);
+static pthread_mutex_t shared_mutex = PTHREAD_MUTEX_INITIALIZER;
+
+struct shared_db *shared_db_get(struct cluster *cluster, const char *dbname)
+{
+	struct shared_db *db;
+	pthread_mutex_lock(&shared_mutex);
+	LIST_FOREACH(db, &shared_dbs, link)
+	{
+		if (db->cluster == cluster && strcmp(db->dbname, dbname) == 0)
+			break;
+	}
+	if (!db) {
+		db = mem_zalloc(sizeof *db);
+		db->cluster = cluster;
+		db->dbname = mem_strdup(dbname);
+		LIST_INSERT_HEAD(&shared_dbs, db, link);
+	}
+	pthread_mutex_unlock(&shared_mutex);
+	return db;
+}
+
+static struct cluster *cluster_of(const struct conf_database *conf)
+{
+	struct host_spec specs[CLUSTER_MAX_HOSTS];
+	unsigned n = 0;
+	for (int i = 0; i < conf->n_hosts && n < CLUSTER_MAX_HOSTS; i++)
+		specs[n++] = (struct host_spec){ conf->hosts[i].host, conf->hosts[i].port };
+	return cluster_find_or_add(specs, n);
+}
+
+/* Takes what the configuration says now; old pools of another cluster age out by their time-outs. */
+static bool resolve(struct dbuser *du, const struct config *cfg, struct pgerr *err)
+{
+	const struct conf_database *conf = config_database(cfg, str_of(du->database));
+	struct cluster *cluster = conf ? cluster_of(conf) : NULL;
+	if (!cluster) {
+		pgerr_set_fatal(err, SQLSTATE_INVALID_CATALOG_NAME, "no such database: %s", du->database);
+		return false;
+	}
+	const struct conf_user *user = config_user(cfg, str_of(du->user));
+	const char *dbname = conf->dbname ? conf->dbname : du->database;
+	struct monitor_login login = { conf->user, conf->password, NULL };
+	if (!login.user && user) {
+		login.user = user->name;
+		login.password = user->password;
+	}
+	monitor_watch(cluster, &login);
+	config_unref(du->config);
+	du->config = config_ref(cfg);
+	du->conf = conf;
+	du->conf_user = user;
+	du->db = shared_db_get(cluster, dbname);
+	login.dbname = dbname;
+	du->db->facts = dbfacts_find_or_add(cluster, dbname, &login);
+	dbfacts_want(du->db->facts);
+	mem_free(du->server_user);
+	du->server_user = mem_strdup(conf->user ? conf->user : du->user);
+	du->pool_mode = config_pool_mode(cfg, conf, user);
+	return true;
+}
+
+static void dbuser_free(struct dbuser *du)
+{
+	struct worker *w = du->worker;
+	HASH_DEL(w->dbusers, du);
+	for (unsigned i = 0; i < du->n_welcomes; i++) {
+		params_unref(&w->params, du->welcomes[i].profile);
+		params_unref(&w->params, du->welcomes[i].status);
+	}
+	catalog_unref(du->catalog);
+	config_unref(du->config);
+	mem_free(du->database);
+	mem_free(du->user);
+	mem_free(du->server_user);
+	mem_free(du);
+}
+
+struct dbuser *dbuser_get(struct worker *w, struct str database, struct str user, struct pgerr *err)
+{
+	size_t key_len = database.n + user.n + 2;
+	char *key = mem_zalloc(key_len);
+	memcpy(key, database.p, database.n);
+	memcpy(key + database.n + 1, user.p, user.n);
+	struct dbuser *du;
+	HASH_FIND(hh, w->dbusers, key, key_len, du);
+	if (!du) {
+		du = mem_zalloc(sizeof *du + key_len);
+		du->worker = w;
+		du->key_len = key_len;
+		memcpy(du->key, key, key_len);
+		du->database = mem_strndup(database.p, database.n);
+		du->user = mem_strndup(user.p, user.n);
+		HASH_ADD(hh, w->dbusers, key, key_len, du);
+		if (!resolve(du, w->runtime->config, err)) {
+			dbuser_free(du);
+			du = NULL;
+		}
+	}
+	mem_free(key);
+	return du;
+}
+
+const struct catalog *dbuser_catalog(struct dbuser *du, bool *proved)
+{
+	dbfacts_refresh(du->db->facts, &du->catalog_version, &du->catalog);
+	*proved = dbfacts_is_proved(du->db->facts);
+	return du->catalog;
+}
+
+struct params *dbuser_welcome_find(struct dbuser *du, const struct params *profile)
+{
+	for (unsigned i = 0; i < du->n_welcomes; i++) {
+		if (du->welcomes[i].profile == profile)
+			return du->welcomes[i].status;
+	}
+	return NULL;
+}
+
+void dbuser_welcome_add(struct dbuser *du, struct params *profile, struct params *status)
+{
+	struct params_table *t = &du->worker->params;
+	struct welcome *at = NULL;
+	for (unsigned i = 0; i < du->n_welcomes && !at; i++) {
+		if (du->welcomes[i].profile == profile)
+			at = &du->welcomes[i];
+	}
+	if (!at && du->n_welcomes < WELCOMES_MAX)
+		at = &du->welcomes[du->n_welcomes++];
+	if (!at)
+		at = &du->welcomes[du->next_welcome++ % WELCOMES_MAX];
+	struct welcome old = *at;
+	*at = (struct welcome){ params_ref(profile), params_ref(status) };
+	params_unref(t, old.profile);
+	params_unref(t, old.status);
+}
+
+void dbusers_reconfigure(struct worker *w)
+{
+	struct dbuser *du, *next;
+	HASH_ITER(hh, w->dbusers, du, next)
+	{
+		struct pgerr err;
+		/* A database that has gone from the file keeps its old meaning until its clients have left. */
+		if (!resolve(du, w->runtime->config, &err))
+			log_info(NULL, "database \"%s\" is no longer configured", du->database);
+	}
+}
+
+void dbusers_free(struct worker *w)
+{
+	struct dbuser *du, *next;
+	HASH_ITER(hh, w->dbusers, du, next)
+	{
+		dbuser_free(du);
+	}
+}

@@ -1,0 +1,509 @@
+/* proxy/emit.c - see proxy/emit.h. */
+#include "proxy/emit.h"
+
+#include <stdio.h>
+#include "base/rules.h"
+#include "proxy/database.h"
+#include "proxy/params.h"
+#include "proxy/pstmt.h"
+#include "proxy/settings.h"
+#include "proxy/worker.h"
+#include "sql/facts.h"
+#include "wire/msg.h"
+
+struct emit {
+	struct client *c;
+	struct server *s;
+	struct wire_writer ww;
+	struct stmt_text *unnamed; /* what the server's unnamed statement will be at this point; borrowed or NULL */
+	bool failed;               /* out of memory */
+};
+
+static void emit_begin(struct emit *e, struct client *c, struct server *s)
+{
+	struct buf *out = &s->pool->worker->out;
+	*e = (struct emit){ .c = c, .s = s, .unnamed = s->stmts.unnamed };
+	buf_clear(out);
+	ww_init(&e->ww, out);
+}
+
+static enum emit_result emit_finish(struct emit *e)
+{
+	struct server *s = e->s;
+	struct buf *out = e->ww.out;
+	if (!ww_finish(&e->ww) || e->failed) {
+		server_close(s, "out of memory");
+		return EMIT_BROKEN;
+	}
+	if (stream_send(&s->stream, buf_head(out), buf_len(out)) == STREAM_BROKEN) {
+		char why[256];
+		snprintf(why, sizeof why, "%s", stream_last_error());
+		server_close(s, why);
+		return EMIT_BROKEN;
+	}
+	return EMIT_SENT;
+}
+
+static struct request *push(struct emit *e, enum request_kind kind, unsigned flags)
+{
+	static struct request spare; /* written and forgotten once memory has run out */
+	struct request *r = requests_push(&e->s->reqs);
+	if (!r) {
+		e->failed = true;
+		r = &spare;
+	}
+	*r = (struct request){ .kind = (uint8_t)kind, .flags = (uint8_t)flags };
+	return r;
+}
+
+static struct str server_name(const struct stmt_text *text, char out[PSTMT_NAME_MAX])
+{
+	return (struct str){ out, stmt_text_server_name(text, out) };
+}
+
+/* --- prepared statements on the server --- */
+
+static void put_close(struct emit *e, const struct stmt_text *text, struct sstmt *settle)
+{
+	char name[PSTMT_NAME_MAX];
+	struct request *r = push(e, REQ_CLOSE, REQF_SWALLOW | (settle ? REQF_SERVER_STMT : 0u));
+	r->sstmt = settle;
+	msg_put_close(&e->ww, MSG_TARGET_STATEMENT, server_name(text, name));
+}
+
+static void make_room(struct emit *e)
+{
+	struct server *s = e->s;
+	int max = s->pool->du->config->max_prepared_statements;
+	struct sstmt *victim;
+	for (int bound = 0; bound < 8; bound++) {
+		victim = server_stmts_victim(&s->stmts, max > 0 ? (unsigned)max : 1u, e->c->segment_no);
+		if (!victim || !victim->present)
+			return;
+		victim->present = false;
+		victim->used_in = e->c->segment_no;
+		put_close(e, victim->text, victim);
+	}
+}
+
+/* The server's entry for the text, with whatever stands under its name there closed first. */
+static struct sstmt *fresh_entry(struct emit *e, struct stmt_text *text)
+{
+	struct server_stmts *stmts = &e->s->stmts;
+	struct sstmt *at = server_stmts_find(stmts, text, e->c->segment_no);
+	if (at) {
+		put_close(e, text, NULL);
+	} else {
+		make_room(e);
+		at = server_stmts_add(stmts, text, e->c->segment_no);
+		if (!at) {
+			e->failed = true;
+			return NULL;
+		}
+	}
+	at->present = true;
+	return at;
+}
+
+static void put_parse(struct emit *e, struct str name, const struct stmt_text *text)
+{
+	ww_begin(&e->ww, MSG_PARSE);
+	ww_str(&e->ww, name);
+	ww_bytes(&e->ww, text->body, text->body_len);
+	ww_end(&e->ww);
+	e->s->pool->worker->stats.total.server_parses++;
+}
+
+/* The statement is on the server, or its Parse is put before what is about to use it. */
+static void ensure_statement(struct emit *e, struct stmt_text *text, unsigned flags)
+{
+	char name[PSTMT_NAME_MAX];
+	struct sstmt *at = server_stmts_find(&e->s->stmts, text, e->c->segment_no);
+	if (at && at->present)
+		return;
+	at = fresh_entry(e, text);
+	struct request *r = push(e, REQ_PARSE, REQF_SWALLOW | REQF_SERVER_STMT | flags);
+	r->sstmt = at;
+	put_parse(e, server_name(text, name), text);
+}
+
+/* --- prelude --- */
+
+static void inject(struct emit *e, const char *sql, size_t n)
+{
+	struct worker *w = e->s->pool->worker;
+	char name[PSTMT_NAME_MAX], portal_name[PSTMT_NAME_MAX];
+	/* A Parse body: text, NUL, no parameter types. */
+	char body[1024];
+	if (n + 3 > sizeof body) {
+		e->failed = true;
+		return;
+	}
+	memcpy(body, sql, n);
+	memset(body + n, 0, 3);
+	struct stmt_text *text = stmt_texts_intern(&w->texts, (const uint8_t *)body, n + 3);
+	if (!text) {
+		e->failed = true;
+		return;
+	}
+	ensure_statement(e, text, REQF_PRELUDE);
+	int len = snprintf(portal_name, sizeof portal_name, PSTMT_PREFIX "p%x", e->s->portal_seq++);
+	struct str portal = { portal_name, (size_t)len };
+	if (RULE_BROKEN(A2)) {
+		portal.n = 0;
+		push(e, REQ_PARSE, REQF_SWALLOW | REQF_PRELUDE);
+		put_parse(e, STR(""), text);
+		msg_put_bind(&e->ww, portal, STR(""), NULL, 0);
+	} else {
+		msg_put_bind(&e->ww, portal, server_name(text, name), NULL, 0);
+	}
+	push(e, REQ_BIND, REQF_SWALLOW | REQF_PRELUDE);
+	msg_put_execute(&e->ww, portal, 0);
+	push(e, REQ_EXECUTE, REQF_SWALLOW | REQF_PRELUDE);
+	stmt_text_unref(&w->texts, text);
+}
+
+static void put_settings(struct emit *e)
+{
+	struct server *s = e->s;
+	struct params_table *t = &s->pool->worker->params;
+	struct settings_diff d = { .from = s->profile, .to = e->c->profile };
+	struct buf *sql = &s->pool->worker->reply;
+	while (settings_diff_next(&d, sql))
+		inject(e, (const char *)buf_head(sql), strlen((const char *)buf_head(sql)));
+	/* C7: it rolls back with the client's transaction, so it counts only when that has committed. */
+	params_unref(t, s->pending);
+	s->pending = params_ref(e->c->profile);
+	if (RULE_BROKEN(C7)) {
+		params_unref(t, s->profile);
+		s->profile = params_ref(e->c->profile);
+	}
+}
+
+static const char *isolation_words(char isolation)
+{
+	switch (isolation) {
+	case 'u':
+		return " ISOLATION LEVEL READ UNCOMMITTED";
+	case 'c':
+		return " ISOLATION LEVEL READ COMMITTED";
+	case 'r':
+		return " ISOLATION LEVEL REPEATABLE READ";
+	case 's':
+		return " ISOLATION LEVEL SERIALIZABLE";
+	default:
+		return "";
+	}
+}
+
+/* The client's BEGIN.  On a standby every mode is said aloud, because defaults may differ there (C2), but not READ
+ * WRITE, which a standby refuses. */
+static void put_begin(struct emit *e)
+{
+	const struct sql_begin *b = &e->c->begin;
+	char sql[160];
+	char isolation = 0;
+	switch (b->isolation) {
+	case SQL_ISO_UNSET:
+		break;
+	case SQL_ISO_READ_UNCOMMITTED:
+		isolation = 'u';
+		break;
+	case SQL_ISO_READ_COMMITTED:
+		isolation = 'c';
+		break;
+	case SQL_ISO_REPEATABLE_READ:
+		isolation = 'r';
+		break;
+	case SQL_ISO_SERIALIZABLE:
+		isolation = 's';
+		break;
+	}
+	if (!isolation && e->s->is_replica && !RULE_BROKEN(C2))
+		isolation = e->c->du->primary_isolation;
+	const char *access = b->read_only == SQL_YES ? " READ ONLY" : b->read_only == SQL_NO ? " READ WRITE" : "";
+	const char *deferrable = b->deferrable == SQL_YES ? " DEFERRABLE" : b->deferrable == SQL_NO ? " NOT DEFERRABLE" : "";
+	int n = snprintf(sql, sizeof sql, "BEGIN%s%s%s", isolation_words(isolation), access, deferrable);
+	inject(e, sql, (size_t)n);
+}
+
+static bool settings_differ(const struct client *c, const struct server *s) { return s->profile != c->profile; }
+
+bool emit_needs_own_step(const struct client *c, const struct server *s, const struct segment *seg)
+{
+	if (RULE_BROKEN(C7) || !settings_differ(c, s) || c->tx == CTX_OPEN || c->tx == CTX_FAILED)
+		return false;
+	return (seg->flags & SQL_F_NO_TX_BLOCK) || settings_needs_own_step(s->profile, c->profile);
+}
+
+static void put_prelude(struct emit *e)
+{
+	/* Inside a transaction the server has been ours since its first statement. */
+	if (e->s->tx != MSG_TX_IDLE || e->c->seg.open)
+		return;
+	if (settings_differ(e->c, e->s))
+		put_settings(e);
+}
+
+/* --- the client's messages --- */
+
+static struct stmt_text *parsed_text(const struct segment_msg *m) { return m->text; }
+
+/* A name that means nothing to us goes as it is, for the server's own error; one that looks like ours must not hit a
+ * statement of somebody else. */
+static void put_unknown_name(struct emit *e, struct str name)
+{
+	if (str_has_prefix(name, STR(PSTMT_PREFIX)))
+		ww_bytes(&e->ww, "?", 1);
+	ww_str(&e->ww, name);
+}
+
+/* A Parse of a name that the client has: the server must fail here, in order, so that it skips up to Sync; the text
+ * of its error is replaced by reply.c. */
+static void put_duplicate(struct emit *e, uint16_t msg)
+{
+	struct request *r = push(e, REQ_PARSE, REQF_DUPLICATE);
+	r->msg = msg;
+	msg_put_parse(&e->ww, STR(PSTMT_PREFIX "duplicate"), STR("duplicate prepared statement"), NULL, 0);
+}
+
+static void emit_parse(struct emit *e, const struct segment_msg *m, uint16_t index, bool repeated)
+{
+	char name[PSTMT_NAME_MAX];
+	struct stmt_text *text = parsed_text(m);
+	struct worker *w = e->s->pool->worker;
+	w->stats.total.client_parses++;
+	if (m->name.n == 0) {
+		struct request *r = push(e, REQ_PARSE, REQF_UNNAMED | (repeated ? REQF_SWALLOW : 0u));
+		r->text = stmt_text_ref(text);
+		r->msg = index;
+		put_parse(e, STR(""), text);
+		e->unnamed = text;
+		return;
+	}
+	if (!repeated && client_stmts_find(&e->c->stmts, m->name)) {
+		put_duplicate(e, index);
+		return;
+	}
+	struct cstmt *named = repeated ? NULL : client_stmts_parse(&e->c->stmts, m->name, text);
+	struct sstmt *at = fresh_entry(e, text);
+	if (!repeated && !named)
+		e->failed = true;
+	struct request *r =
+		push(e, REQ_PARSE, REQF_SERVER_STMT | (named ? REQF_CLIENT_STMT : 0u) | (repeated ? REQF_SWALLOW : 0u));
+	r->cstmt = named;
+	r->sstmt = at;
+	r->msg = index;
+	put_parse(e, server_name(text, name), text);
+}
+
+/* The name under which the server knows the statement of a Bind or Describe, prepared now if need be. */
+static void put_statement_name(struct emit *e, const struct segment_msg *m)
+{
+	char name[PSTMT_NAME_MAX];
+	if (m->name.n == 0)
+		ww_str(&e->ww, STR(""));
+	else if (m->text)
+		ww_str(&e->ww, server_name(m->text, name));
+	else
+		put_unknown_name(e, m->name);
+}
+
+static void prepare_for(struct emit *e, const struct segment_msg *m)
+{
+	if (!m->text)
+		return;
+	if (m->name.n) {
+		ensure_statement(e, m->text, 0);
+	} else if (e->unnamed != m->text) {
+		/* Prepared in an earlier segment, on another server perhaps. */
+		struct request *r = push(e, REQ_PARSE, REQF_SWALLOW | REQF_UNNAMED);
+		r->text = stmt_text_ref(m->text);
+		put_parse(e, STR(""), m->text);
+		e->unnamed = m->text;
+	}
+}
+
+static void emit_bind(struct emit *e, const uint8_t *p, const struct segment_msg *m, uint16_t index, bool repeated,
+		      size_t whole_len)
+{
+	prepare_for(e, m);
+	struct request *r = push(e, REQ_BIND, repeated ? REQF_SWALLOW : 0u);
+	r->msg = index;
+	e->s->pool->worker->stats.total.binds++;
+	size_t start = buf_len(e->ww.out);
+	ww_begin(&e->ww, MSG_BIND);
+	ww_str(&e->ww, m->portal);
+	put_statement_name(e, m);
+	size_t names = buf_len(e->ww.out) - start;
+	ww_bytes(&e->ww, p + m->off + m->rest, m->len - m->rest);
+	ww_end(&e->ww);
+	if (whole_len == m->len || e->ww.failed)
+		return;
+	/* A large Bind: its rest streams through behind, so the length word tells of all of it. */
+	uint32_t length = htobe32((uint32_t)(names + (whole_len - m->rest) - 1));
+	memcpy(buf_head(e->ww.out) + start + 1, &length, sizeof length);
+}
+
+static void emit_describe(struct emit *e, const struct segment_msg *m, uint16_t index, bool repeated)
+{
+	bool statement = m->target == MSG_TARGET_STATEMENT;
+	if (statement)
+		prepare_for(e, m);
+	struct request *r =
+		push(e, statement ? REQ_DESCRIBE_STATEMENT : REQ_DESCRIBE_PORTAL, repeated ? REQF_SWALLOW : 0u);
+	r->msg = index;
+	ww_begin(&e->ww, MSG_DESCRIBE);
+	ww_u8(&e->ww, m->target);
+	if (statement)
+		put_statement_name(e, m);
+	else
+		ww_str(&e->ww, m->name);
+	ww_end(&e->ww);
+}
+
+/* Close of a statement is ours to do; the server gets one that means nothing and answers it in its place. */
+static void emit_close(struct emit *e, const struct segment_msg *m, uint16_t index, bool repeated)
+{
+	bool statement = m->target == MSG_TARGET_STATEMENT;
+	struct cstmt *known = statement && m->name.n && !repeated ? client_stmts_find(&e->c->stmts, m->name) : NULL;
+	unsigned flags = repeated ? REQF_SWALLOW : 0u;
+	if (statement && m->name.n == 0) {
+		flags |= REQF_UNNAMED;
+		e->unnamed = NULL;
+	}
+	if (known)
+		flags |= REQF_CLIENT_STMT;
+	struct request *r = push(e, REQ_CLOSE, flags);
+	r->msg = index;
+	r->cstmt = known;
+	if (known)
+		client_stmts_close(known);
+	ww_begin(&e->ww, MSG_CLOSE);
+	ww_u8(&e->ww, m->target);
+	if (statement && m->name.n && (known || str_has_prefix(m->name, STR(PSTMT_PREFIX))))
+		ww_str(&e->ww, STR(PSTMT_PREFIX "none"));
+	else
+		ww_str(&e->ww, m->name);
+	ww_end(&e->ww);
+}
+
+static void emit_plain(struct emit *e, const uint8_t *p, const struct segment_msg *m, enum request_kind kind,
+		       uint16_t index)
+{
+	struct request *r = push(e, kind, 0);
+	r->msg = index;
+	ww_bytes(&e->ww, p + m->off, m->len);
+}
+
+static void emit_message(struct emit *e, const struct segment *seg, unsigned i, const uint8_t *p)
+{
+	const struct segment_msg *m = &seg->msgs[i];
+	struct client_segment *cs = &e->c->seg;
+	uint16_t index = cs->next_msg++;
+	bool repeated = cs->retried && index < cs->shown_msgs;
+	switch (m->type) {
+	case MSG_PARSE:
+		if (m->text)
+			emit_parse(e, m, index, repeated);
+		else
+			emit_plain(e, p, m, REQ_PARSE, index); /* a large one: as it is */
+		return;
+	case MSG_BIND:
+		emit_bind(e, p, m, index, repeated,
+			  seg->end == SEGMENT_LARGE && i + 1 == seg->n ? seg->large_len : m->len);
+		return;
+	case MSG_DESCRIBE:
+		emit_describe(e, m, index, repeated);
+		return;
+	case MSG_CLOSE:
+		emit_close(e, m, index, repeated);
+		return;
+	case MSG_EXECUTE:
+		emit_plain(e, p, m, REQ_EXECUTE, index);
+		return;
+	case MSG_QUERY:
+		e->unnamed = NULL;
+		emit_plain(e, p, m, REQ_QUERY, index);
+		return;
+	case MSG_FUNCTION_CALL:
+		emit_plain(e, p, m, REQ_FCALL, index);
+		return;
+	case MSG_SYNC:
+		emit_plain(e, p, m, REQ_SYNC, index);
+		return;
+	case MSG_FLUSH:
+		emit_plain(e, p, m, REQ_FLUSH, index);
+		return;
+	default:
+		return; /* stray COPY messages are dropped, as PostgreSQL does */
+	}
+}
+
+static bool is_lone_query(const struct emit *e, const struct segment *seg)
+{
+	return seg->n == 1 && seg->end == SEGMENT_QUERY && e->s->profile == e->c->profile && e->c->tx != CTX_DEFERRED;
+}
+
+/* The commonest case by far: one Query and nothing of ours goes out from where it lies. */
+static enum emit_result send_query(struct emit *e, const struct segment *seg, const uint8_t *p)
+{
+	struct server *s = e->s;
+	push(e, REQ_QUERY, 0);
+	e->c->seg.next_msg = 1;
+	if (e->failed)
+		return emit_finish(e);
+	if (stream_send(&s->stream, p, seg->len) == STREAM_BROKEN) {
+		char why[256];
+		snprintf(why, sizeof why, "%s", stream_last_error());
+		server_close(s, why);
+		return EMIT_BROKEN;
+	}
+	return EMIT_SENT;
+}
+
+enum emit_result emit_segment(struct client *c, struct server *s, const struct segment *seg)
+{
+	struct emit e;
+	const uint8_t *p = buf_head(&c->in) + c->emitted;
+	emit_begin(&e, c, s);
+	if (is_lone_query(&e, seg)) {
+		server_stmts_set_unnamed(&s->stmts, &s->pool->worker->texts, NULL);
+		client_stmts_set_unnamed(&c->stmts, &c->worker->texts, NULL);
+		return send_query(&e, seg, p);
+	}
+	put_prelude(&e);
+	if (c->tx == CTX_DEFERRED && s->tx == MSG_TX_IDLE && !c->seg.open)
+		put_begin(&e);
+	for (unsigned i = 0; i < seg->n; i++)
+		emit_message(&e, seg, i, p);
+	return emit_finish(&e);
+}
+
+enum emit_result emit_prelude_only(struct client *c, struct server *s)
+{
+	struct emit e;
+	emit_begin(&e, c, s);
+	put_prelude(&e);
+	push(&e, REQ_SYNC, REQF_SWALLOW | REQF_PRELUDE);
+	msg_put_sync(&e.ww);
+	return emit_finish(&e);
+}
+
+enum emit_result emit_end_of_move(struct client *c, struct server *s)
+{
+	struct emit e;
+	emit_begin(&e, c, s);
+	push(&e, REQ_QUERY, REQF_SWALLOW);
+	msg_put_query(&e.ww, STR("COMMIT"));
+	return emit_finish(&e);
+}
+
+enum emit_result emit_sync(struct server *s, bool swallow)
+{
+	struct emit e;
+	emit_begin(&e, s->client, s);
+	push(&e, REQ_SYNC, swallow ? REQF_SWALLOW : 0u);
+	msg_put_sync(&e.ww);
+	return emit_finish(&e);
+}

@@ -1,0 +1,233 @@
+/* proxy/plan.c - see proxy/plan.h. */
+#include "proxy/plan.h"
+
+#include "base/rules.h"
+#include "proxy/database.h"
+#include "proxy/params.h"
+#include "proxy/server.h"
+#include "sql/shapes.h"
+#include "wire/msg.h"
+
+static char letter_of(const char *isolation)
+{
+	if (!isolation)
+		return 0;
+	/* serializable, repeatable read, read committed, read uncommitted */
+	return isolation[0] == 's' ? 's' : isolation[0] == 'r' && isolation[2] == 'p' ? 'r' : isolation[5] == 'u' ? 'u' : 'c';
+}
+
+char plan_isolation(const struct client *c)
+{
+	switch (c->begin.isolation) {
+	case SQL_ISO_READ_UNCOMMITTED:
+		return 'u';
+	case SQL_ISO_READ_COMMITTED:
+		return 'c';
+	case SQL_ISO_REPEATABLE_READ:
+		return 'r';
+	case SQL_ISO_SERIALIZABLE:
+		return 's';
+	case SQL_ISO_UNSET:
+		break;
+	}
+	char own = letter_of(params_get(c->profile, "default_transaction_isolation"));
+	if (RULE_BROKEN(C2))
+		return 'c';
+	return own ? own : c->du->primary_isolation;
+}
+
+static enum route_tx tx_of(const struct client *c)
+{
+	char isolation = plan_isolation(c);
+	if (c->tx == CTX_NONE)
+		return ROUTE_TX_NONE;
+	if (isolation == 's' || isolation == 0)
+		return ROUTE_TX_SERIALIZABLE;
+	if (c->begin.read_only == SQL_YES)
+		return ROUTE_TX_READ_ONLY;
+	return isolation == 'r' ? ROUTE_TX_REPEATABLE : ROUTE_TX_UNMOVABLE;
+}
+
+struct route_policy plan_policy(const struct client *c)
+{
+	struct route_policy p = { ROUTE_WISH_AUTO, tx_of(c) };
+	if (c->routing.route == ROUTE_MODE_REPLICA)
+		p.wish = ROUTE_WISH_REPLICA;
+	/* C5: a dump must see unlogged tables and may import its snapshot elsewhere. */
+	if (c->routing.route == ROUTE_MODE_PRIMARY || (!RULE_BROKEN(C5) && c->application && strcmp(c->application, "pg_dump") == 0))
+		p.wish = ROUTE_WISH_PRIMARY;
+	return p;
+}
+
+/* The segment is exactly one statement from Parse or Bind to Sync, or one Query. */
+static bool is_single(const struct segment *seg)
+{
+	if (seg->n_executed != 1 || !seg->shape || (seg->end != SEGMENT_QUERY && seg->end != SEGMENT_SYNC))
+		return false;
+	if (seg->end == SEGMENT_QUERY)
+		return seg->n == 1;
+	unsigned binds = 0, parses = 0;
+	const struct stmt_text *text = NULL;
+	for (unsigned i = 0; i < seg->n; i++) {
+		const struct segment_msg *m = &seg->msgs[i];
+		binds += m->type == MSG_BIND;
+		parses += m->type == MSG_PARSE;
+		if (m->type == MSG_CLOSE || (m->text && text && m->text != text))
+			return false;
+		text = m->text ? m->text : text;
+	}
+	return binds == 1 && parses <= 1;
+}
+
+static enum sql_verb verb_of(const struct segment *seg) { return sql_facts_verb(shape_facts(seg->shape)); }
+
+static bool answers_here(const struct client *c, const struct segment *seg)
+{
+	bool deferred = c->tx == CTX_DEFERRED;
+	if (seg->only_close || (seg->end == SEGMENT_SYNC && seg->n == 1))
+		return true;
+	if (!is_single(seg))
+		return false;
+	const struct sql_stmt *stmt = &shape_facts(seg->shape)->stmts[0];
+	if (seg->flags & SQL_F_LOCAL_SETTING)
+		return true;
+	switch ((int)verb_of(seg)) {
+	case SQL_BEGIN:
+		return c->tx == CTX_NONE && c->du->pool_mode != POOL_MODE_STATEMENT;
+	case SQL_COMMIT:
+	case SQL_ROLLBACK:
+		return deferred && !stmt->chain;
+	case SQL_SET_TRANSACTION:
+		return deferred;
+	case SQL_EMPTY:
+		return seg->end == SEGMENT_QUERY && c->tx != CTX_FAILED;
+	default:
+		return false;
+	}
+}
+
+/* In a transaction that failed and whose server is gone: what PostgreSQL says in a failed one. */
+static void plan_lost(const struct segment *seg, struct plan *plan)
+{
+	if (seg->end == SEGMENT_SYNC && seg->n == 1) {
+		plan->action = PLAN_LOCAL;
+		return;
+	}
+	if (is_single(seg) && (verb_of(seg) == SQL_COMMIT || verb_of(seg) == SQL_ROLLBACK) &&
+	    !shape_facts(seg->shape)->stmts[0].chain) {
+		plan->action = PLAN_LOCAL;
+		return;
+	}
+	plan->action = PLAN_REJECT;
+	pgerr_set(&plan->error, SQLSTATE_IN_FAILED_SQL_TRANSACTION,
+		  "current transaction is aborted, commands ignored until end of transaction block");
+}
+
+/* A standby refuses these by itself, with the message that a primary has for a READ ONLY transaction too. */
+static bool is_refused_anyway(enum route_reason reason)
+{
+	switch ((int)reason) {
+	case REASON_WRITE:
+	case REASON_DDL:
+	case REASON_LOCKING:
+	case REASON_WRITE_FUNCTION:
+	case REASON_NOTIFY:
+	case REASON_SYNTAX:
+		return true;
+	default:
+		return false;
+	}
+}
+
+static bool is_vouchable(enum route_reason reason) { return reason >= REASON_NO_FACTS && reason < REASON_SHOW; }
+
+/* The transaction is READ ONLY on a replica, and this statement is not proved to mean the same there (C5). */
+static void plan_off_replica(const struct client *c, const struct segment *seg, struct plan *plan)
+{
+	enum route_reason reason = seg->verdict.reason;
+	plan->reason = reason;
+	if (plan_isolation(c) == 'c' && !c->tx_has_state && (seg->end == SEGMENT_QUERY || seg->end == SEGMENT_SYNC)) {
+		plan->action = PLAN_MOVE;
+		plan->role = ROLE_PRIMARY;
+		return;
+	}
+	plan->action = PLAN_CONTINUE;
+	if (is_refused_anyway(reason) || is_vouchable(reason) || RULE_BROKEN(C5))
+		return;
+	plan->action = PLAN_REJECT;
+	pgerr_set(&plan->error, SQLSTATE_READ_ONLY_SQL_TRANSACTION,
+		  "cannot execute this statement in a read-only transaction that runs on a replica");
+	pgerr_detail(&plan->error, "Reason: %s.", route_reason_text(reason));
+	pgerr_hint(&plan->error, "SET pgweir.route = 'primary' before the transaction.");
+}
+
+static void plan_in_tx(const struct client *c, const struct segment *seg, struct plan *plan)
+{
+	plan->action = PLAN_CONTINUE;
+	plan->reason = REASON_IN_TRANSACTION;
+	if (seg->end != SEGMENT_LARGE && seg->end != SEGMENT_OPEN && (seg->flags & SQL_F_LOCAL_SETTING) && is_single(seg) &&
+	    c->tx == CTX_OPEN) {
+		plan->action = PLAN_LOCAL;
+		return;
+	}
+	if (c->tx == CTX_OPEN && c->srv && c->srv->is_replica && seg->has_verdict && seg->verdict.target == ROUTE_PRIMARY)
+		plan_off_replica(c, seg, plan);
+}
+
+static void plan_new(const struct client *c, const struct segment *seg, struct plan *plan)
+{
+	plan->action = PLAN_FORWARD;
+	plan->role = ROLE_PRIMARY;
+	plan->reason = seg->verdict.reason;
+	plan->proved = seg->verdict.proved;
+	if (c->pins) {
+		plan->reason = REASON_SESSION;
+		return;
+	}
+	if (!seg->has_verdict || seg->verdict.target != ROUTE_REPLICA || seg->unknown)
+		return;
+	/* What more may come in this implicit transaction is not known: only what has executed nothing may still move. */
+	bool unfinished = seg->end != SEGMENT_SYNC && seg->end != SEGMENT_QUERY;
+	if ((unfinished && seg->executes) || seg->end == SEGMENT_LARGE)
+		return;
+	if (seg->n_executed > 1 && !seg->verdict.proved)
+		return;
+	/* C2: without the primary's default nobody knows which isolation the transaction asks for. */
+	if (c->tx == CTX_DEFERRED && plan_isolation(c) == 0)
+		return;
+	plan->role = ROLE_REPLICA;
+}
+
+void plan_segment(const struct client *c, const struct segment *seg, bool full, struct plan *plan)
+{
+	*plan = (struct plan){ .action = PLAN_WAIT, .role = ROLE_PRIMARY, .reason = REASON_READ };
+	switch (seg->end) {
+	case SEGMENT_BAD:
+		plan->action = PLAN_PROTOCOL;
+		plan->error = seg->error;
+		return;
+	case SEGMENT_TERMINATE:
+		plan->action = PLAN_TERMINATE;
+		return;
+	case SEGMENT_NOTHING:
+		return;
+	case SEGMENT_OPEN:
+		if (!full)
+			return;
+		break;
+	case SEGMENT_SYNC:
+	case SEGMENT_QUERY:
+	case SEGMENT_FCALL:
+	case SEGMENT_FLUSH:
+	case SEGMENT_LARGE:
+		break;
+	}
+	if (c->tx == CTX_LOST)
+		plan_lost(seg, plan);
+	else if (c->srv)
+		plan_in_tx(c, seg, plan);
+	else if (answers_here(c, seg))
+		plan->action = PLAN_LOCAL;
+	else
+		plan_new(c, seg, plan);
+}

@@ -1,0 +1,443 @@
+/* proxy/pool.c - see proxy/pool.h.
+ *
+ * Idle servers are a stack: the most recently used one has the warmest caches on both sides, and the bottom ages out.
+ * A server prepared for this client's settings is preferred among the top few, because a difference costs the server
+ * two statements and a new plan.  Nothing here knows the protocol. */
+#include "proxy/pool.h"
+
+#include <pthread.h>
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/mono.h"
+#include "proxy/client.h"
+#include "proxy/database.h"
+#include "proxy/relay.h"
+#include "proxy/worker.h"
+
+enum { SUITABLE_LOOKS = 8, CONNECTING_MAX = 16 };
+
+static LIST_HEAD(, pool_budget) budgets = LIST_HEAD_INITIALIZER(budgets);
+static pthread_mutex_t budgets_mutex = PTHREAD_MUTEX_INITIALIZER;
+
+static struct pool_budget *budget_get(const char *key, size_t key_len)
+{
+	struct pool_budget *b;
+	pthread_mutex_lock(&budgets_mutex);
+	LIST_FOREACH(b, &budgets, link)
+	{
+		if (b->key_len == key_len && memcmp(b->key, key, key_len) == 0)
+			break;
+	}
+	if (!b) {
+		b = mem_zalloc(sizeof *b);
+		b->key = mem_alloc(key_len);
+		b->key_len = key_len;
+		memcpy(b->key, key, key_len);
+		LIST_INSERT_HEAD(&budgets, b, link);
+	}
+	pthread_mutex_unlock(&budgets_mutex);
+	return b;
+}
+
+/* The key names what makes two connections interchangeable: client database and user (they fix the credentials) and
+ * the host object itself. */
+static size_t make_key(char **out, const struct dbuser *du, const struct host *host)
+{
+	size_t n = du->key_len + sizeof host;
+	char *key = mem_alloc(n);
+	memcpy(key, du->key, du->key_len);
+	memcpy(key + du->key_len, &host, sizeof host);
+	*out = key;
+	return n;
+}
+
+struct pool *pool_get(struct dbuser *du, struct host *host)
+{
+	struct worker *w = du->worker;
+	struct pool *p;
+	char *key;
+	if (host->index < CLUSTER_MAX_HOSTS && (p = du->pools[host->index]) && p->host == host)
+		return p;
+	size_t n = make_key(&key, du, host);
+	HASH_FIND(hh, w->pools, key, n, p);
+	if (!p) {
+		p = mem_zalloc(sizeof *p + n);
+		p->worker = w;
+		p->du = du;
+		p->host = host;
+		p->budget = budget_get(key, n);
+		TAILQ_INIT(&p->idle);
+		TAILQ_INIT(&p->others);
+		TAILQ_INIT(&p->waiters);
+		p->key_len = n;
+		memcpy(p->key, key, n);
+		HASH_ADD(hh, w->pools, key, n, p);
+		LIST_INSERT_HEAD(&w->pool_list, p, all);
+	}
+	mem_free(key);
+	du->pools[host->index] = p;
+	return p;
+}
+
+int pool_size(const struct pool *p) { return config_pool_size(p->du->config, p->du->conf, p->du->conf_user); }
+
+static void note_waiting(struct pool *p)
+{
+	struct client *first = TAILQ_FIRST(&p->waiters);
+	atomic_store(&p->budget->waiting_since[p->worker->index], first ? first->wait_since_us : 0);
+}
+
+static void note_idle(struct pool *p)
+{
+	atomic_store_explicit(&p->budget->idle[p->worker->index], p->n_idle, memory_order_relaxed);
+}
+
+/* --- handing out --- */
+
+static void take_from_idle(struct pool *p, struct server *s)
+{
+	TAILQ_REMOVE(&p->idle, s, link);
+	p->n_idle--;
+	TAILQ_INSERT_TAIL(&p->others, s, link);
+	p->n_others++;
+	note_idle(p);
+}
+
+static struct server *suitable_idle(struct pool *p, const struct client *c)
+{
+	struct server *s = TAILQ_FIRST(&p->idle);
+	for (int looks = 0; s && looks < SUITABLE_LOOKS; looks++, s = TAILQ_NEXT(s, link)) {
+		if (s->profile == c->profile)
+			return s;
+	}
+	return TAILQ_FIRST(&p->idle);
+}
+
+struct server *pool_take(struct pool *p, struct client *c)
+{
+	/* Whoever waits came first; a paused database hands out nothing. */
+	if (p->n_waiters || p->du->paused)
+		return NULL;
+	struct server *s = suitable_idle(p, c);
+	if (s)
+		take_from_idle(p, s);
+	return s;
+}
+
+void pool_wait(struct pool *p, struct client *c)
+{
+	uint64_t now = loop_now_us(p->worker->loop);
+	if (p->failing && !p->n_others && now < p->retry_at_us &&
+	    p->failed_epoch == cluster_role_epoch(p->du->db->cluster)) {
+		struct pgerr err = p->last_error;
+		relay_server_refused(c, &err);
+		return;
+	}
+	client_set_state(c, CLIENT_WAIT_SERVER);
+	c->pool = p;
+	c->wait_since_us = now;
+	TAILQ_INSERT_TAIL(&p->waiters, c, wait);
+	p->n_waiters++;
+	note_waiting(p);
+	pool_grow(p);
+}
+
+void pool_unwait(struct pool *p, struct client *c)
+{
+	CHECK(c->pool == p);
+	TAILQ_REMOVE(&p->waiters, c, wait);
+	p->n_waiters--;
+	c->pool = NULL;
+	note_waiting(p);
+}
+
+/* The worker that has waited longer for this pool than our own first client, or NULL. */
+static struct worker *hungrier_worker(const struct pool *p)
+{
+	const struct client *own = TAILQ_FIRST(&p->waiters);
+	uint64_t oldest = own ? own->wait_since_us : UINT64_MAX;
+	int at = -1;
+	for (unsigned i = 0; i < workers_count(); i++) {
+		uint64_t since = atomic_load_explicit(&p->budget->waiting_since[i], memory_order_relaxed);
+		if (i != p->worker->index && since && since < oldest) {
+			oldest = since;
+			at = (int)i;
+		}
+	}
+	return at < 0 ? NULL : workers_get((unsigned)at);
+}
+
+static bool serve_waiters(struct pool *p, struct server *s)
+{
+	struct client *c;
+	while (!p->du->paused && (c = TAILQ_FIRST(&p->waiters))) {
+		uint64_t waited = loop_now_us(p->worker->loop) - c->wait_since_us;
+		pool_unwait(p, c);
+		p->du->stats.wait_us += waited;
+		p->worker->stats.total.wait_us += waited;
+		if (relay_server_ready(c, s))
+			return true;
+	}
+	return false;
+}
+
+void pool_put(struct pool *p, struct server *s)
+{
+	CHECK(s->client == NULL);
+	if (workers_count() > 1) {
+		struct worker *other = hungrier_worker(p);
+		if (other) {
+			server_move_to(s, other);
+			return;
+		}
+	}
+	if (p->n_waiters && serve_waiters(p, s))
+		return;
+	if (s->state == SERVER_CLOSING)
+		return;
+	server_set_state(s, SERVER_IDLE);
+	s->idle_since_us = loop_now_us(p->worker->loop);
+	TAILQ_REMOVE(&p->others, s, link);
+	p->n_others--;
+	if (p->du->config->server_round_robin)
+		TAILQ_INSERT_TAIL(&p->idle, s, link);
+	else
+		TAILQ_INSERT_HEAD(&p->idle, s, link);
+	p->n_idle++;
+	note_idle(p);
+}
+
+/* --- growing --- */
+
+static int size_now(const struct pool *p)
+{
+	int size = pool_size(p);
+	const struct client *first = TAILQ_FIRST(&p->waiters);
+	const struct config *cfg = p->du->config;
+	uint64_t now = loop_now_us(p->worker->loop);
+	int reserve = config_reserve_pool_size(cfg, p->du->conf, p->du->conf_user);
+	if (size && reserve && first && now - first->wait_since_us >= cfg->reserve_pool_timeout_us)
+		size += reserve;
+	return size;
+}
+
+static bool counter_take(_Atomic int *counter, int limit)
+{
+	int n = atomic_fetch_add(counter, 1);
+	if (limit <= 0 || n < limit)
+		return true;
+	atomic_fetch_sub(counter, 1);
+	return false;
+}
+
+/* One connection more may be opened for the pool; then it is counted. */
+static bool budget_take(struct pool *p)
+{
+	const struct dbuser *du = p->du;
+	if (!counter_take(&p->budget->connections, size_now(p)))
+		return false;
+	if (counter_take(&du->db->connections, config_max_db_connections(du->config, du->conf, du->conf_user)))
+		return true;
+	atomic_fetch_sub(&p->budget->connections, 1);
+	return false;
+}
+
+struct donate_msg {
+	struct loop_msg msg;
+	struct worker *giver, *taker;
+	size_t key_len;
+	char key[];
+};
+
+static void on_donate(struct loop *loop, struct loop_msg *msg)
+{
+	(void)loop;
+	struct donate_msg *m = CONTAINER_OF(msg, struct donate_msg, msg);
+	struct pool *p;
+	HASH_FIND(hh, m->giver->pools, m->key, m->key_len, p);
+	struct server *s = p && !p->n_waiters ? TAILQ_LAST(&p->idle, server_queue) : NULL;
+	if (s && atomic_load(&p->budget->waiting_since[m->taker->index])) {
+		take_from_idle(p, s);
+		server_move_to(s, m->taker);
+	}
+	mem_free(m);
+}
+
+/* Another worker's idle connection is better than none: ask for it. */
+static void ask_for_donation(struct pool *p)
+{
+	for (unsigned i = 0; i < workers_count(); i++) {
+		if (i == p->worker->index || !atomic_load_explicit(&p->budget->idle[i], memory_order_relaxed))
+			continue;
+		struct donate_msg *m = mem_zalloc(sizeof *m + p->key_len);
+		*m = (struct donate_msg){ .msg.fn = on_donate, .giver = workers_get(i), .taker = p->worker,
+					  .key_len = p->key_len };
+		memcpy(m->key, p->key, p->key_len);
+		loop_post(m->giver->loop, &m->msg);
+		return;
+	}
+}
+
+static bool may_connect_now(const struct pool *p)
+{
+	if (!p->failing || p->failed_epoch != cluster_role_epoch(p->du->db->cluster))
+		return true;
+	return loop_now_us(p->worker->loop) >= p->retry_at_us;
+}
+
+void pool_grow(struct pool *p)
+{
+	while (p->n_waiters > p->n_connecting && p->n_connecting < CONNECTING_MAX && may_connect_now(p)) {
+		if (!budget_take(p)) {
+			ask_for_donation(p);
+			return;
+		}
+		unsigned before = p->n_connecting;
+		server_open(p);
+		if (p->n_connecting <= before)
+			return; /* failed at once; pool_on_server_failed() has seen to the waiters */
+	}
+}
+
+bool pool_pin(struct server *s)
+{
+	struct pool *p = s->pool;
+	if (s->pinned)
+		return true;
+	int limit = config_max_pinned(p->du->config, p->du->conf, p->du->conf_user);
+	if (limit < 0)
+		limit = pool_size(p);
+	if (!counter_take(&p->budget->pinned, limit))
+		return false;
+	s->pinned = true;
+	atomic_fetch_sub(&p->budget->connections, 1);
+	pool_grow(p);
+	return true;
+}
+
+/* --- news of servers --- */
+
+void pool_on_server_ready(struct server *s)
+{
+	struct pool *p = s->pool;
+	p->n_connecting--;
+	p->failing = false;
+	pool_put(p, s);
+}
+
+void pool_on_server_failed(struct server *s, const struct pgerr *err)
+{
+	struct pool *p = s->pool;
+	struct client_queue refused = TAILQ_HEAD_INITIALIZER(refused);
+	struct client *c;
+	p->failing = true;
+	p->last_error = *err;
+	p->failed_epoch = cluster_role_epoch(p->du->db->cluster);
+	p->retry_at_us = loop_now_us(p->worker->loop) + p->du->config->server_login_retry_us;
+	/* While other connections of the pool live, waiting clients will get one of those. */
+	if (p->n_others - p->n_connecting > 0 || p->n_idle)
+		return;
+	while ((c = TAILQ_FIRST(&p->waiters))) {
+		pool_unwait(p, c);
+		TAILQ_INSERT_TAIL(&refused, c, wait);
+	}
+	/* relay_server_refused() may queue a client anew or close it: each leaves the list first. */
+	while ((c = TAILQ_FIRST(&refused))) {
+		TAILQ_REMOVE(&refused, c, wait);
+		client_set_state(c, CLIENT_IDLE);
+		relay_server_refused(c, err);
+	}
+}
+
+void pool_on_server_gone(struct server *s)
+{
+	struct pool *p = s->pool;
+	bool was_idle = s->state == SERVER_IDLE;
+	if (was_idle) {
+		TAILQ_REMOVE(&p->idle, s, link);
+		p->n_idle--;
+		note_idle(p);
+	} else {
+		TAILQ_REMOVE(&p->others, s, link);
+		p->n_others--;
+	}
+	if (s->dedicated)
+		return;
+	atomic_fetch_sub(s->pinned ? &p->budget->pinned : &p->budget->connections, 1);
+	atomic_fetch_sub(&p->du->db->connections, 1);
+}
+
+/* --- ageing --- */
+
+static void close_old(struct pool *p, uint64_t now_us)
+{
+	const struct config *cfg = p->du->config;
+	uint64_t lifetime = config_server_lifetime_us(cfg, p->du->conf, p->du->conf_user);
+	int keep = config_min_pool_size(cfg, p->du->conf, p->du->conf_user);
+	struct server *s, *next;
+	uint32_t epoch = 0;
+	struct net_addr addr;
+	bool known = host_address(p->host, &addr, &epoch);
+	for (s = TAILQ_FIRST(&p->idle); s; s = next) {
+		next = TAILQ_NEXT(s, link);
+		bool spare = (int)(p->n_idle + p->n_others) > keep;
+		if (s->close_needed || s->conn_epoch != p->conn_epoch || (known && s->address_epoch != epoch))
+			server_close(s, "replaced");
+		else if (lifetime && now_us - s->connected_us >= lifetime)
+			server_close(s, "server lifetime over");
+		else if (spare && cfg->server_idle_timeout_us && now_us - s->idle_since_us >= cfg->server_idle_timeout_us)
+			server_close(s, "server idle timeout");
+	}
+}
+
+static void expire_waiters(struct pool *p, uint64_t now_us)
+{
+	uint64_t limit = config_query_wait_timeout_us(p->du->config, p->du->conf, p->du->conf_user, NULL);
+	struct client *c;
+	while (limit && (c = TAILQ_FIRST(&p->waiters)) && now_us - c->wait_since_us >= limit) {
+		struct pgerr err;
+		pgerr_set_fatal(&err, SQLSTATE_CONNECTION_REJECTED, "query_wait_timeout");
+		pgerr_detail(&err, "No server connection became free within %llu ms.", (unsigned long long)(limit / 1000));
+		client_close(c, &err, "query_wait_timeout");
+	}
+}
+
+/* In use by somebody, or was a moment ago: only such pools are kept at min_pool_size. */
+static void keep_minimum(struct pool *p)
+{
+	int keep = config_min_pool_size(p->du->config, p->du->conf, p->du->conf_user);
+	enum host_role role = host_role(p->host);
+	if (role != HOST_PRIMARY && role != HOST_REPLICA)
+		return;
+	while ((int)(p->n_idle + p->n_others) < keep && may_connect_now(p)) {
+		unsigned before = p->n_others;
+		if (!budget_take(p))
+			return;
+		server_open(p);
+		if (p->n_others <= before)
+			return;
+	}
+}
+
+void pool_tick(struct pool *p, uint64_t now_us)
+{
+	expire_waiters(p, now_us);
+	close_old(p, now_us);
+	keep_minimum(p);
+	if (p->n_waiters)
+		pool_grow(p);
+}
+
+void pools_free(struct worker *w)
+{
+	struct pool *p, *next;
+	HASH_ITER(hh, w->pools, p, next)
+	{
+		struct server *s;
+		while ((s = TAILQ_FIRST(&p->idle)) || (s = TAILQ_FIRST(&p->others)))
+			server_close(s, "shutting down");
+		HASH_DEL(w->pools, p);
+		LIST_REMOVE(p, all);
+		mem_free(p);
+	}
+}

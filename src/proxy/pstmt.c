@@ -1,0 +1,279 @@
+/* proxy/pstmt.c - see proxy/pstmt.h.
+ *
+ * Texts are found by XXH3-128 of the Parse body and then compared byte by byte: a collision must not hand one client
+ * another one's query.  Texts that nobody holds stay for a while, bounded in bytes, because drivers without a
+ * statement cache send the same unnamed Parse again and again; in that steady state nothing is allocated. */
+#include "proxy/pstmt.h"
+
+#include <stdatomic.h>
+#include <stdio.h>
+#include "base/mem.h"
+
+static _Atomic uint32_t next_text_id = 1;
+
+void stmt_texts_init(struct stmt_texts *t, size_t max_unused_bytes, void (*shape_unref)(struct sql_shape *))
+{
+	*t = (struct stmt_texts){ .max_unused_bytes = max_unused_bytes, .shape_unref = shape_unref };
+	TAILQ_INIT(&t->unused);
+}
+
+static void text_free(struct stmt_texts *t, struct stmt_text *s)
+{
+	HASH_DEL(t->by_key, s);
+	if (s->shape)
+		t->shape_unref(s->shape);
+	mem_free(s);
+}
+
+static void drop_unused(struct stmt_texts *t, size_t limit)
+{
+	while (t->unused_bytes > limit) {
+		struct stmt_text *s = TAILQ_FIRST(&t->unused);
+		TAILQ_REMOVE(&t->unused, s, link);
+		t->unused_bytes -= s->body_len;
+		t->n_unused--;
+		text_free(t, s);
+	}
+}
+
+void stmt_texts_deinit(struct stmt_texts *t) { drop_unused(t, 0); }
+
+struct stmt_text *stmt_text_ref(struct stmt_text *s)
+{
+	s->refs++;
+	return s;
+}
+
+void stmt_text_unref(struct stmt_texts *t, struct stmt_text *s)
+{
+	if (!s)
+		return;
+	CHECK(s->refs > 0);
+	if (--s->refs)
+		return;
+	TAILQ_INSERT_TAIL(&t->unused, s, link);
+	t->unused_bytes += s->body_len;
+	t->n_unused++;
+	drop_unused(t, t->max_unused_bytes);
+}
+
+static struct stmt_text *text_new(struct stmt_texts *t, XXH128_hash_t key, const uint8_t *body, size_t n)
+{
+	struct stmt_text *s = mem_try_alloc(sizeof *s + n);
+	if (!s)
+		return NULL;
+	*s = (struct stmt_text){ .key = key, .refs = 1, .id = atomic_fetch_add(&next_text_id, 1), .body_len = (uint32_t)n };
+	memcpy(s->body, body, n);
+	HASH_ADD(hh, t->by_key, key, sizeof s->key, s);
+	return s;
+}
+
+struct stmt_text *stmt_texts_intern(struct stmt_texts *t, const uint8_t *body, size_t n)
+{
+	XXH128_hash_t key = XXH3_128bits(body, n);
+	struct stmt_text *s;
+	HASH_FIND(hh, t->by_key, &key, sizeof key, s);
+	while (s && (s->body_len != n || memcmp(s->body, body, n) != 0)) {
+		/* Two texts with one 128-bit hash: the later one lives under the next key. */
+		key.low64++;
+		HASH_FIND(hh, t->by_key, &key, sizeof key, s);
+	}
+	if (!s)
+		return text_new(t, key, body, n);
+	if (s->refs++ == 0) {
+		TAILQ_REMOVE(&t->unused, s, link);
+		t->unused_bytes -= s->body_len;
+		t->n_unused--;
+	}
+	return s;
+}
+
+struct str stmt_text_sql(const struct stmt_text *s)
+{
+	return (struct str){ (const char *)s->body, strnlen((const char *)s->body, s->body_len) };
+}
+
+size_t stmt_text_server_name(const struct stmt_text *s, char out[PSTMT_NAME_MAX])
+{
+	static const char digits[] = "0123456789abcdef";
+	size_t n = sizeof PSTMT_PREFIX - 1;
+	memcpy(out, PSTMT_PREFIX, n);
+	int shift = 28;
+	while (shift > 0 && (s->id >> shift & 15) == 0)
+		shift -= 4;
+	for (; shift >= 0; shift -= 4)
+		out[n++] = digits[s->id >> shift & 15];
+	out[n] = '\0';
+	return n;
+}
+
+/* --- a client's names --- */
+
+static void cstmt_free(struct cstmt *s, struct stmt_texts *t)
+{
+	stmt_text_unref(t, s->text);
+	mem_free(s);
+}
+
+void client_stmts_deinit(struct client_stmts *c, struct stmt_texts *t)
+{
+	struct cstmt *s, *next;
+	HASH_ITER(hh, c->by_name, s, next)
+	{
+		HASH_DEL(c->by_name, s);
+		while (s) {
+			struct cstmt *older = s->older;
+			cstmt_free(s, t);
+			s = older;
+		}
+	}
+	client_stmts_set_unnamed(c, t, NULL);
+}
+
+static struct cstmt *newest(const struct client_stmts *c, struct str name)
+{
+	struct cstmt *s;
+	HASH_FIND(hh, c->by_name, name.p, name.n, s);
+	return s;
+}
+
+struct cstmt *client_stmts_find(const struct client_stmts *c, struct str name)
+{
+	struct cstmt *s = newest(c, name);
+	return s && s->state != CSTMT_CLOSING ? s : NULL;
+}
+
+struct cstmt *client_stmts_parse(struct client_stmts *c, struct str name, struct stmt_text *text)
+{
+	struct cstmt *s = mem_try_alloc(sizeof *s + name.n), *old = newest(c, name);
+	if (!s)
+		return NULL;
+	*s = (struct cstmt){ .older = old, .text = stmt_text_ref(text), .state = CSTMT_PARSING, .name_len = (uint32_t)name.n };
+	memcpy(s->name, name.p, name.n);
+	if (old)
+		HASH_DEL(c->by_name, old);
+	HASH_ADD(hh, c->by_name, name, s->name_len, s);
+	return s;
+}
+
+/* Takes one entry out of its name's chain and frees it. */
+static void cstmt_remove(struct client_stmts *c, struct stmt_texts *t, struct cstmt *s)
+{
+	struct cstmt *head = newest(c, (struct str){ s->name, s->name_len });
+	CHECK(head);
+	if (head == s) {
+		HASH_DEL(c->by_name, s);
+		if (s->older)
+			HASH_ADD(hh, c->by_name, name, s->older->name_len, s->older);
+	} else {
+		struct cstmt *at = head;
+		while (at->older != s) {
+			at = at->older;
+			CHECK(at);
+		}
+		at->older = s->older;
+	}
+	cstmt_free(s, t);
+}
+
+void client_stmts_parse_done(struct client_stmts *c, struct stmt_texts *t, struct cstmt *s, bool ok)
+{
+	CHECK(s->state != CSTMT_CONFIRMED);
+	if (!ok)
+		cstmt_remove(c, t, s);
+	else if (s->state == CSTMT_PARSING)
+		s->state = CSTMT_CONFIRMED;
+}
+
+void client_stmts_close(struct cstmt *s) { s->state = CSTMT_CLOSING; }
+
+void client_stmts_close_done(struct client_stmts *c, struct stmt_texts *t, struct cstmt *s, bool ok)
+{
+	CHECK(s->state == CSTMT_CLOSING);
+	if (ok)
+		cstmt_remove(c, t, s);
+	else
+		s->state = CSTMT_CONFIRMED;
+}
+
+void client_stmts_set_unnamed(struct client_stmts *c, struct stmt_texts *t, struct stmt_text *text)
+{
+	if (text)
+		stmt_text_ref(text);
+	stmt_text_unref(t, c->unnamed);
+	c->unnamed = text;
+}
+
+/* --- a backend's statements --- */
+
+void server_stmts_init(struct server_stmts *s)
+{
+	*s = (struct server_stmts){ 0 };
+	TAILQ_INIT(&s->lru);
+}
+
+void server_stmts_clear(struct server_stmts *s, struct stmt_texts *t)
+{
+	struct sstmt *e;
+	while ((e = TAILQ_FIRST(&s->lru)))
+		server_stmts_remove(s, t, e);
+	server_stmts_set_unnamed(s, t, NULL);
+}
+
+struct sstmt *server_stmts_find(struct server_stmts *s, struct stmt_text *text, uint32_t segment)
+{
+	struct sstmt *e;
+	HASH_FIND_PTR(s->by_text, &text, e);
+	if (!e)
+		return NULL;
+	e->used_in = segment;
+	if (TAILQ_NEXT(e, lru)) {
+		TAILQ_REMOVE(&s->lru, e, lru);
+		TAILQ_INSERT_TAIL(&s->lru, e, lru);
+	}
+	return e;
+}
+
+struct sstmt *server_stmts_add(struct server_stmts *s, struct stmt_text *text, uint32_t segment)
+{
+	struct sstmt *e = mem_try_alloc(sizeof *e);
+	if (!e)
+		return NULL;
+	*e = (struct sstmt){ .text = stmt_text_ref(text), .present = true, .used_in = segment };
+	HASH_ADD_PTR(s->by_text, text, e);
+	TAILQ_INSERT_TAIL(&s->lru, e, lru);
+	s->n++;
+	return e;
+}
+
+struct sstmt *server_stmts_victim(const struct server_stmts *s, unsigned max, uint32_t segment)
+{
+	struct sstmt *e = TAILQ_FIRST(&s->lru);
+	return s->n >= max && e && e->used_in != segment ? e : NULL;
+}
+
+void server_stmts_doubt(struct server_stmts *s)
+{
+	struct sstmt *e;
+	TAILQ_FOREACH(e, &s->lru, lru)
+		e->present = false;
+}
+
+void server_stmts_remove(struct server_stmts *s, struct stmt_texts *t, struct sstmt *e)
+{
+	HASH_DEL(s->by_text, e);
+	TAILQ_REMOVE(&s->lru, e, lru);
+	s->n--;
+	stmt_text_unref(t, e->text);
+	mem_free(e);
+}
+
+void server_stmts_set_unnamed(struct server_stmts *s, struct stmt_texts *t, struct stmt_text *text)
+{
+	if (s->unnamed == text)
+		return;
+	if (text)
+		stmt_text_ref(text);
+	stmt_text_unref(t, s->unnamed);
+	s->unnamed = text;
+}

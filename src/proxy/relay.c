@@ -1,0 +1,868 @@
+/* proxy/relay.c - see proxy/relay.h: from a client's segment to a server, and what happens at its end.  The way back,
+ * message by message, is reply.c. */
+#include "proxy/relay.h"
+
+#include <stdio.h>
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/mono.h"
+#include "base/rules.h"
+#include "cluster/dbfacts.h"
+#include "proxy/cancel.h"
+#include "proxy/client_login.h"
+#include "proxy/consistency.h"
+#include "proxy/database.h"
+#include "proxy/emit.h"
+#include "proxy/local.h"
+#include "proxy/params.h"
+#include "proxy/plan.h"
+#include "proxy/pool.h"
+#include "proxy/relay_priv.h"
+#include "proxy/settings.h"
+#include "proxy/worker.h"
+#include "sql/shapes.h"
+#include "wire/msg.h"
+
+/* --- linking --- */
+
+void relay_link(struct client *c, struct server *s)
+{
+	CHECK(c->srv == NULL && (s->client == NULL || s->client == c));
+	c->srv = s;
+	if (s->client == c)
+		return; /* kept from an earlier transaction */
+	s->client = c;
+	server_set_state(s, SERVER_LINKED);
+	c->worker->stats.total.server_assignments++;
+	c->du->stats.server_assignments++;
+}
+
+void relay_unlink(struct client *c)
+{
+	struct server *s = c->srv;
+	CHECK(s && s->client == c);
+	c->srv = NULL;
+	s->client = NULL;
+	s->skipping = false;
+	buf_deinit(&s->hold);
+	stream_want_read(&s->stream, true);
+}
+
+static enum server_role role_of(const struct server *s)
+{
+	return host_role(s->pool->host) == HOST_PRIMARY ? ROLE_PRIMARY : s->is_replica ? ROLE_REPLICA : ROLE_PRIMARY;
+}
+
+static bool keeps_servers(const struct client *c) { return c->pins || c->du->pool_mode == POOL_MODE_SESSION; }
+
+/* The transaction is over: the server goes back, or stays with a client that may not let go of it. */
+static void let_go(struct client *c)
+{
+	struct server *s = c->srv;
+	enum server_role role = role_of(s);
+	if (c->kept[role] == s || (keeps_servers(c) && !c->kept[role] && s->state != SERVER_CLOSING)) {
+		c->kept[role] = s;
+		c->srv = NULL;
+		s->needs_reset_query = true;
+		return;
+	}
+	relay_unlink(c);
+	server_release(s);
+}
+
+/* --- asking for a server --- */
+
+static void wait_for_primary(struct client *c)
+{
+	struct worker *w = c->worker;
+	client_set_state(c, CLIENT_WAIT_PRIMARY);
+	if (c->primary_deadline_us == 0)
+		c->primary_deadline_us = loop_now_us(w->loop) +
+					 config_failover_timeout_us(c->du->config, c->du->conf, c->du->conf_user);
+	c->wait_since_us = loop_now_us(w->loop);
+	TAILQ_INSERT_TAIL(&w->role_wait, c, wait);
+}
+
+static void to_primary(struct client *c)
+{
+	if (c->seg.role == ROLE_REPLICA && c->fresh_deadline_us)
+		c->worker->stats.total.fresh_timeouts++;
+	c->seg.role = ROLE_PRIMARY;
+}
+
+static struct host *pick_host(struct client *c, bool *waits)
+{
+	struct host *host = NULL;
+	*waits = false;
+	if (c->seg.role == ROLE_REPLICA) {
+		switch (consistency_choose(c, &host)) {
+		case CHOICE_HOST:
+			return host;
+		case CHOICE_WAIT:
+			*waits = true;
+			consistency_wait(c);
+			return NULL;
+		case CHOICE_NONE:
+			to_primary(c);
+		}
+	}
+	host = cluster_primary(c->du->db->cluster);
+	if (!host) {
+		*waits = true;
+		wait_for_primary(c);
+	}
+	return host;
+}
+
+void relay_request(struct client *c)
+{
+	bool waits;
+	if (c->kept[c->seg.role]) {
+		relay_server_ready(c, c->kept[c->seg.role]);
+		return;
+	}
+	struct host *host = pick_host(c, &waits);
+	if (waits)
+		return;
+	if (c->kept[c->seg.role]) { /* the role has changed on the way */
+		relay_server_ready(c, c->kept[c->seg.role]);
+		return;
+	}
+	struct pool *p = pool_get(c->du, host);
+	struct server *s = pool_take(p, c);
+	if (!s)
+		pool_wait(p, c);
+	else if (!relay_server_ready(c, s))
+		pool_put(p, s);
+}
+
+/* --- a server is there --- */
+
+static bool is_usable(struct client *c, struct server *s)
+{
+	if (c->seg.role == ROLE_REPLICA) {
+		if (consistency_admits(c, s->pool->host, s->login_round))
+			return true;
+		if (mono_now_us() >= c->fresh_deadline_us) {
+			to_primary(c);
+			relay_request(c);
+		} else {
+			consistency_wait(c);
+		}
+		return false;
+	}
+	if (!s->is_replica)
+		return true;
+	/* The monitor is behind: this is a standby.  Not for writes; look again. */
+	cluster_report_suspect(c->du->db->cluster, s->pool->host);
+	s->close_needed = true;
+	wait_for_primary(c);
+	return false;
+}
+
+static void start(struct client *c, struct server *s);
+
+bool relay_server_ready(struct client *c, struct server *s)
+{
+	if (c->state == CLIENT_RAW) {
+		relay_raw_ready(c, s);
+		return true;
+	}
+	if (s->client != c && !is_usable(c, s))
+		return false;
+	relay_link(c, s);
+	client_set_state(c, CLIENT_ACTIVE);
+	start(c, s);
+	return true;
+}
+
+/* A welcome ends in one error for the client; other work waits or goes elsewhere where that makes sense. */
+void relay_server_refused(struct client *c, const struct pgerr *err)
+{
+	struct pgerr copy = *err;
+	bool unreachable = strncmp(err->sqlstate, "08", 2) == 0 || strncmp(err->sqlstate, "57P", 3) == 0;
+	if (c->seg.role == ROLE_REPLICA) {
+		to_primary(c);
+		relay_request(c);
+		return;
+	}
+	if (unreachable) {
+		wait_for_primary(c);
+		return;
+	}
+	copy.severity = PGERR_FATAL;
+	client_close(c, &copy, copy.message);
+}
+
+static struct segment *scan_now(struct client *c)
+{
+	struct worker *w = c->worker;
+	if (w->segment_of == c)
+		return &w->segment;
+	relay_drop_scan(w);
+	segment_scan(c, buf_head(&c->in) + c->emitted, buf_len(&c->in) - c->emitted, plan_policy(c), &w->segment);
+	w->segment_of = c;
+	return &w->segment;
+}
+
+void relay_drop_scan(struct worker *w)
+{
+	if (w->segment_of)
+		segment_done(w, &w->segment);
+	w->segment_of = NULL;
+}
+
+static void note_dispatch(struct client *c, struct server *s)
+{
+	struct worker_stats *st = &c->worker->stats;
+	c->seg.sent_us = loop_now_us(c->worker->loop);
+	s->request_us = c->seg.sent_us;
+	if (s->is_replica) {
+		st->total.to_replica++;
+		c->du->stats.to_replica++;
+	} else {
+		st->total.to_primary++;
+		c->du->stats.to_primary++;
+	}
+}
+
+/* Sends what the scan found, and accounts for the bytes. */
+static void dispatch(struct client *c, struct server *s, const struct segment *seg)
+{
+	struct client_segment *cs = &c->seg;
+	size_t len = seg->len;
+	enum segment_end end = seg->end;
+	cs->flags |= seg->flags;
+	cs->pins |= seg->pins;
+	if (seg->shape && !cs->open) {
+		shape_unref(cs->shape);
+		cs->shape = shape_ref(seg->shape);
+	}
+	if (seg->flags & SQL_F_DDL)
+		dbfacts_note_ddl(c->du->db->facts);
+	bool was_open = cs->open;
+	/* The state of the segment is set before the bytes leave: a connection that breaks at once calls back. */
+	size_t large_left = end == SEGMENT_LARGE ? seg->large_len - seg->msgs[seg->n - 1].len : 0;
+	if (end == SEGMENT_LARGE)
+		cs->large = true;
+	if (!was_open)
+		note_dispatch(c, s);
+	if (emit_segment(c, s, seg) == EMIT_BROKEN)
+		return;
+	cs->open = end == SEGMENT_FLUSH || end == SEGMENT_OPEN || end == SEGMENT_LARGE;
+	if (cs->large && end == SEGMENT_LARGE)
+		cs->open = seg->msgs[seg->n - 1].type != MSG_QUERY && seg->msgs[seg->n - 1].type != MSG_FUNCTION_CALL;
+	c->raw_left = large_left;
+	c->raw_drop = false;
+	c->emitted += len;
+	if (cs->large || c->emitted > SEGMENT_BYTES_MAX || end == SEGMENT_OPEN)
+		cs->kept = false;
+	if (!cs->kept) {
+		buf_consume(&c->in, c->emitted);
+		c->emitted = 0;
+	}
+}
+
+static void start(struct client *c, struct server *s)
+{
+	if (c->seg.welcome) {
+		relay_start_welcome(c, s);
+		return;
+	}
+	struct segment *seg = scan_now(c);
+	if (!c->seg.open && s->tx == MSG_TX_IDLE && emit_needs_own_step(c, s, seg)) {
+		c->seg.own_step = true;
+		relay_drop_scan(c->worker);
+		if (emit_prelude_only(c, s) == EMIT_SENT)
+			note_dispatch(c, s);
+		return;
+	}
+	dispatch(c, s, seg);
+	if (c->worker->segment_of == c)
+		relay_drop_scan(c->worker);
+}
+
+/* The prelude's own ReadyForQuery has come. */
+void relay_own_step_done(struct client *c, struct server *s)
+{
+	c->seg.own_step = false;
+	server_settle_profile(s);
+	start(c, s);
+}
+
+void relay_note_failure(struct client *c, const struct pgerr_fields *e)
+{
+	struct str code = pgerr_sqlstate(e);
+	if (!c->failure)
+		c->failure = mem_alloc(sizeof *c->failure);
+	pgerr_set(c->failure, SQLSTATE_INTERNAL_ERROR, "%.*s", (int)e->message.n, e->message.p ? e->message.p : "");
+	(void)str_copy(c->failure->sqlstate, sizeof c->failure->sqlstate, code);
+	if (e->detail.p)
+		pgerr_detail(c->failure, "%.*s", (int)e->detail.n, e->detail.p);
+}
+
+void relay_own_step_failed(struct client *c, struct server *s)
+{
+	c->seg.own_step = false;
+	server_settle_profile(s);
+	relay_unlink(c);
+	server_release(s);
+	client_set_state(c, CLIENT_IDLE);
+	client_fail_segment(c, c->failure);
+}
+
+/* --- client input --- */
+
+static void begin_segment(struct client *c, const struct plan *plan, const struct segment *seg)
+{
+	shape_unref(c->seg.shape);
+	c->seg = (struct client_segment){ .role = plan->role, .reason = plan->reason, .proved = plan->proved,
+					  .kept = true, .consistency = seg->consistency };
+	c->seg.started_us = loop_now_us(c->worker->loop);
+	c->segment_no++;
+	c->fresh_deadline_us = 0;
+	c->primary_deadline_us = 0;
+}
+
+/* True when the client may go on with its next segment at once. */
+static bool answer_locally(struct client *c, struct segment *seg, const struct plan *plan)
+{
+	size_t len = seg->len;
+	bool alive = plan->action == PLAN_LOCAL ? local_answer(c, seg) : local_reject(c, seg->end, &plan->error);
+	relay_drop_scan(c->worker);
+	if (alive)
+		buf_consume(&c->in, len);
+	return alive;
+}
+
+/* PLAN_MOVE: the replica's part is over; the rest of the transaction begins anew at the primary. */
+static void move_to_primary(struct client *c)
+{
+	c->seg.moving = true;
+	client_set_state(c, CLIENT_ACTIVE);
+	relay_drop_scan(c->worker);
+	if (emit_end_of_move(c, c->srv) == EMIT_BROKEN)
+		return;
+}
+
+void relay_move_done(struct client *c)
+{
+	struct server *s = c->srv;
+	c->seg.moving = false;
+	relay_unlink(c);
+	c->tx = CTX_DEFERRED;
+	client_set_state(c, CLIENT_IDLE);
+	server_release(s);
+	relay_request(c);
+}
+
+static bool is_full(const struct client *c, const struct segment *seg)
+{
+	return seg->n == SEGMENT_MESSAGES_MAX || buf_len(&c->in) - c->emitted >= SEGMENT_BYTES_MAX;
+}
+
+static void skip_to_sync(struct client *c)
+{
+	struct frame_head h;
+	while (c->skip_to_sync && frame_peek(buf_head(&c->in), buf_len(&c->in), &h) == FRAME_OK) {
+		if (h.type == MSG_SYNC) {
+			c->skip_to_sync = false;
+			return; /* the Sync itself is an empty segment: answered like any other */
+		}
+		if (h.len > buf_len(&c->in)) {
+			c->raw_left = h.len - buf_len(&c->in);
+			c->raw_drop = true;
+			buf_consume(&c->in, buf_len(&c->in));
+			return;
+		}
+		buf_consume(&c->in, h.len);
+	}
+}
+
+/* COPY data that comes after the COPY has failed: PostgreSQL drops it too. */
+static void drop_stray_copy(struct client *c)
+{
+	struct frame_head h;
+	while (!c->raw_left && frame_peek(buf_head(&c->in), buf_len(&c->in), &h) == FRAME_OK &&
+	       (h.type == MSG_COPY_DATA_IN || h.type == MSG_COPY_DONE_IN || h.type == MSG_COPY_FAIL)) {
+		size_t have = buf_len(&c->in), n = h.len < have ? h.len : have;
+		c->raw_left = h.len - n;
+		c->raw_drop = true;
+		buf_consume(&c->in, n);
+	}
+}
+
+/* One segment of an idle client. False: nothing more can be done now. */
+bool relay_next_segment(struct client *c)
+{
+	struct worker *w = c->worker;
+	struct plan plan;
+	drop_stray_copy(c);
+	if (c->skip_to_sync)
+		skip_to_sync(c);
+	if (c->skip_to_sync || buf_len(&c->in) == 0 || c->raw_left)
+		return false;
+	struct segment *seg = scan_now(c);
+	plan_segment(c, seg, is_full(c, seg), &plan);
+	switch (plan.action) {
+	case PLAN_WAIT:
+		relay_drop_scan(w);
+		return false;
+	case PLAN_TERMINATE:
+		relay_drop_scan(w);
+		client_close(c, NULL, "client closed the session");
+		return false;
+	case PLAN_PROTOCOL:
+		relay_drop_scan(w);
+		client_close(c, &plan.error, plan.error.message);
+		return false;
+	case PLAN_LOCAL:
+	case PLAN_REJECT:
+		return answer_locally(c, seg, &plan);
+	case PLAN_MOVE:
+		begin_segment(c, &plan, seg);
+		move_to_primary(c);
+		return false;
+	case PLAN_CONTINUE:
+		begin_segment(c, &plan, seg);
+		client_set_state(c, CLIENT_ACTIVE);
+		start(c, c->srv);
+		return false;
+	case PLAN_FORWARD:
+		begin_segment(c, &plan, seg);
+		relay_request(c);
+		if (c->worker->segment_of == c)
+			relay_drop_scan(w);
+		return false;
+	}
+	return false;
+}
+
+/* --- the rest of an open segment, COPY, large messages --- */
+
+static bool send_raw(struct client *c, size_t n)
+{
+	struct server *s = c->srv;
+	enum stream_sent sent = STREAM_SENT;
+	if (!c->raw_drop && s)
+		sent = stream_send(&s->stream, buf_head(&c->in), n);
+	buf_consume(&c->in, n);
+	if (sent == STREAM_BROKEN) {
+		char why[256];
+		snprintf(why, sizeof why, "%s", stream_last_error());
+		server_close(s, why);
+		return false;
+	}
+	if (sent == STREAM_BLOCKED)
+		stream_want_read(&c->stream, false);
+	return sent == STREAM_SENT;
+}
+
+/* Bytes of a large message. True: it is through. */
+bool relay_stream_rest(struct client *c)
+{
+	CHECK(c->emitted == 0);
+	size_t n = buf_len(&c->in) < c->raw_left ? buf_len(&c->in) : (size_t)c->raw_left;
+	if (n == 0)
+		return false;
+	c->raw_left -= n;
+	bool flows = send_raw(c, n);
+	return flows && c->raw_left == 0;
+}
+
+/* A message of the client while the server reads COPY data. */
+static bool copy_message(struct client *c)
+{
+	struct frame_head h;
+	size_t have = buf_len(&c->in);
+	enum frame_result r = frame_peek(buf_head(&c->in), have, &h);
+	if (r == FRAME_MORE)
+		return false;
+	if (r == FRAME_BAD || h.type == MSG_TERMINATE) {
+		client_close(c, NULL, "client left during COPY");
+		return false;
+	}
+	if (h.type != MSG_COPY_DATA_IN && h.len > have && h.len <= SEGMENT_BYTES_MAX)
+		return false;
+	bool ends = h.type == MSG_COPY_DONE_IN || h.type == MSG_COPY_FAIL;
+	size_t n = h.len < have ? h.len : have;
+	/* In COPY the server ignores Flush and Sync (protocol section 55.2.7): they answer nothing. */
+	c->raw_drop = h.type == MSG_SYNC || h.type == MSG_FLUSH;
+	c->raw_left = h.len - n;
+	if (ends)
+		c->copy = COPY_NONE;
+	return send_raw(c, n) && c->state == CLIENT_ACTIVE;
+}
+
+/* Whole CopyData messages leave together. */
+static bool copy_run(struct client *c)
+{
+	const uint8_t *p = buf_head(&c->in);
+	size_t have = buf_len(&c->in), n = 0;
+	struct frame_head h;
+	while (frame_peek(p + n, have - n, &h) == FRAME_OK && h.type == MSG_COPY_DATA_IN && h.len <= have - n)
+		n += h.len;
+	c->raw_drop = false;
+	return n == 0 || send_raw(c, n);
+}
+
+static bool skip_open_segment(struct client *c)
+{
+	struct server *s = c->srv;
+	struct frame_head h;
+	while (frame_peek(buf_head(&c->in) + c->emitted, buf_len(&c->in) - c->emitted, &h) == FRAME_OK) {
+		if (h.type == MSG_TERMINATE) {
+			client_close(c, NULL, "client closed the session");
+			return false;
+		}
+		if (c->emitted) { /* nothing of a failed segment is run again */
+			buf_consume(&c->in, c->emitted);
+			c->emitted = 0;
+			c->seg.kept = false;
+		}
+		size_t have = buf_len(&c->in), n = h.len < have ? h.len : have;
+		buf_consume(&c->in, n);
+		if (h.type == MSG_SYNC) {
+			s->skipping = false;
+			c->seg.open = false;
+			return emit_sync(s, false) == EMIT_SENT && false;
+		}
+		c->raw_left = h.len - n;
+		c->raw_drop = true;
+		if (c->raw_left)
+			return false;
+	}
+	return false;
+}
+
+/* The segment began on a replica, nothing of it has executed, and now it needs the primary. */
+static void reroute_open(struct client *c)
+{
+	struct server *s = c->srv;
+	relay_drop_scan(c->worker);
+	if (emit_sync(s, true) == EMIT_BROKEN)
+		return;
+	relay_retry(c, ROLE_PRIMARY);
+}
+
+static bool open_part(struct client *c)
+{
+	struct server *s = c->srv;
+	struct plan plan;
+	if (s->skipping)
+		return skip_open_segment(c);
+	if (buf_len(&c->in) == c->emitted)
+		return false;
+	struct segment *seg = scan_now(c);
+	plan_segment(c, seg, true, &plan);
+	if (plan.action == PLAN_PROTOCOL || plan.action == PLAN_TERMINATE || plan.action == PLAN_WAIT) {
+		relay_drop_scan(c->worker);
+		if (plan.action == PLAN_PROTOCOL)
+			client_close(c, &plan.error, plan.error.message);
+		else if (plan.action == PLAN_TERMINATE)
+			client_close(c, NULL, "client closed the session");
+		return false;
+	}
+	bool leaves = c->seg.role == ROLE_REPLICA && s->is_replica && c->tx != CTX_OPEN && seg->has_verdict &&
+		      seg->verdict.target == ROUTE_PRIMARY;
+	if (leaves && c->seg.kept && !c->seg.done_rows && !c->seg.retried) {
+		reroute_open(c);
+		return false;
+	}
+	dispatch(c, s, seg);
+	if (c->worker->segment_of == c)
+		relay_drop_scan(c->worker);
+	return c->state == CLIENT_ACTIVE && c->srv == s && (c->seg.open || c->raw_left);
+}
+
+void relay_continue(struct client *c)
+{
+	bool more = true;
+	while (more && c->state == CLIENT_ACTIVE && c->srv && !stream_pending(&c->srv->stream)) {
+		if (c->seg.own_step || c->seg.moving || c->seg.welcome)
+			return;
+		if (c->raw_left)
+			more = relay_stream_rest(c);
+		else if (c->copy == COPY_IN)
+			more = copy_run(c) && c->state == CLIENT_ACTIVE && c->copy == COPY_IN && copy_message(c);
+		else if (c->seg.open)
+			more = open_part(c);
+		else
+			return;
+	}
+}
+
+/* --- repetition --- */
+
+/* The segment runs again on a server of that role.  Nothing that the client has not seen is lost, nothing that it has
+ * seen comes twice. */
+void relay_retry(struct client *c, enum server_role role)
+{
+	struct server *s = c->srv;
+	reply_abandon(s);
+	if (s) {
+		relay_unlink(c);
+		for (int i = 0; i < 2; i++) {
+			if (c->kept[i] == s)
+				c->kept[i] = NULL;
+		}
+		server_release(s);
+	}
+	c->emitted = 0;
+	c->raw_left = 0;
+	c->copy = COPY_NONE;
+	c->seg.role = role;
+	c->seg.retried = true;
+	c->seg.open = c->seg.own_step = false;
+	c->seg.next_msg = 0;
+	c->seg.done_msgs = c->seg.shown_msgs;
+	c->seg.done_rows = c->seg.shown_rows;
+	c->seg.flags = c->seg.pins = 0;
+	c->worker->stats.total.retries++;
+	c->du->stats.retries++;
+	client_set_state(c, CLIENT_IDLE);
+	relay_request(c);
+}
+
+/* --- the end of a segment --- */
+
+static void end_of_transaction(struct client *c, struct server *s)
+{
+	server_settle_profile(s);
+	if (c->tx_flags & SQL_F_DDL)
+		dbfacts_note_ddl(c->du->db->facts);
+	c->tx_flags = 0;
+	c->tx_has_state = false;
+	c->begin = (struct sql_begin){ 0 };
+	if (c->tx_routing.set) {
+		c->tx_routing = (struct conf_routing){ 0 };
+		settings_refresh_routing(c);
+	}
+	c->worker->stats.total.xacts++;
+	c->du->stats.xacts++;
+	if (c->xact_us) {
+		uint64_t us = loop_now_us(c->worker->loop) - c->xact_us;
+		c->worker->stats.total.xact_us += us;
+		c->du->stats.xact_us += us;
+	}
+	c->xact_us = 0;
+}
+
+static void take_pins(struct client *c, struct server *s, bool failed)
+{
+	uint32_t pins = c->seg.pins;
+	if (failed && c->seg.shape)
+		pins &= SQL_PIN_UNKNOWN; /* one known statement that failed has set nothing */
+	if (failed && s->last_error_syntax)
+		pins = 0;
+	if (!pins || c->du->pool_mode == POOL_MODE_SESSION) {
+		c->pins |= pins;
+		return;
+	}
+	if (!c->pins && !pool_pin(s)) {
+		struct pgerr err;
+		s->dirty = true;
+		pgerr_set_fatal(&err, SQLSTATE_TOO_MANY_CONNECTIONS,
+				"too many clients keep session state on their server connection (max_pinned)");
+		client_close(c, &err, "max_pinned");
+		return;
+	}
+	c->pins |= pins;
+	s->dirty = true;
+}
+
+static void note_time(struct client *c)
+{
+	uint64_t now = loop_now_us(c->worker->loop), us = now - c->seg.sent_us;
+	struct stats_block *a = &c->worker->stats.total, *b = &c->du->stats;
+	a->queries++;
+	b->queries++;
+	a->query_us += us;
+	b->query_us += us;
+}
+
+static void set_tx(struct client *c, char status)
+{
+	switch (status) {
+	case MSG_TX_IDLE:
+		c->tx = CTX_NONE;
+		return;
+	case MSG_TX_OPEN:
+		if (c->tx != CTX_OPEN && !c->xact_us)
+			c->xact_us = c->seg.sent_us;
+		c->tx = CTX_OPEN;
+		return;
+	default:
+		c->tx = CTX_FAILED;
+	}
+}
+
+/* What may not follow a transaction to another server. */
+static uint32_t state_flags(const struct client *c)
+{
+	if (!c->seg.shape)
+		return 1;
+	switch ((int)sql_facts_verb(shape_facts(c->seg.shape))) {
+	case SQL_SELECT:
+	case SQL_SHOW:
+	case SQL_EXPLAIN:
+	case SQL_COPY_TO:
+	case SQL_EMPTY:
+		return 0;
+	default:
+		return 1;
+	}
+}
+
+/* The client's ReadyForQuery has been sent on its way. */
+void relay_segment_done(struct client *c, struct server *s, char status)
+{
+	bool failed = s->error_seen;
+	s->error_seen = false;
+	note_time(c);
+	if (c->seg.kept)
+		buf_consume(&c->in, c->emitted);
+	c->emitted = 0;
+	c->seg.kept = c->seg.open = false;
+	c->copy = COPY_NONE;
+	if (c->raw_left && !c->raw_drop) {
+		/* The server has answered before it had the whole message: it cannot be used on. */
+		s->dirty = true;
+		c->raw_drop = true;
+	}
+	c->tx_flags |= c->seg.flags;
+	if (status != MSG_TX_IDLE && state_flags(c))
+		c->tx_has_state = true;
+	if (c->seg.flags & SQL_F_DROPS_STATEMENTS)
+		server_stmts_doubt(&s->stmts);
+	take_pins(c, s, failed);
+	if (c->state == CLIENT_CLOSING)
+		return;
+	client_set_state(c, CLIENT_IDLE);
+	c->request_us = loop_now_us(c->worker->loop);
+	/* BEGIN was answered here and then failed on the server: the client is inside a failed transaction. */
+	if (c->tx == CTX_DEFERRED && status == MSG_TX_IDLE && failed) {
+		c->tx = CTX_LOST;
+		server_settle_profile(s);
+		let_go(c);
+		return;
+	}
+	set_tx(c, status);
+	if (status != MSG_TX_IDLE) {
+		if (c->du->pool_mode == POOL_MODE_STATEMENT) {
+			struct pgerr err;
+			pgerr_set_fatal(&err, SQLSTATE_FEATURE_NOT_SUPPORTED,
+					"transaction blocks not allowed in statement pooling mode");
+			client_close(c, &err, err.message);
+		}
+		return;
+	}
+	end_of_transaction(c, s);
+	let_go(c);
+}
+
+/* --- loss --- */
+
+static void lost_error(const struct client *c, const struct server *s, const char *why, struct pgerr *err)
+{
+	bool wrote = !s->is_replica && c->state == CLIENT_ACTIVE && !c->seg.own_step;
+	/* A5: between CommandComplete and ReadyForQuery too, nobody knows whether it was committed. */
+	if (wrote && !RULE_BROKEN(A5))
+		pgerr_set(err, SQLSTATE_TRANSACTION_UNKNOWN,
+			  "connection to the server was lost; the outcome of the statement is unknown");
+	else
+		pgerr_set(err, SQLSTATE_CONNECTION_FAILURE, "connection to the server was lost");
+	pgerr_detail(err, "Server %s:%d: %s.", s->pool->host->name, s->pool->host->port, why);
+}
+
+static bool may_run_again(const struct client *c, const struct server *s)
+{
+	return s->is_replica && c->state == CLIENT_ACTIVE && c->seg.kept && !c->seg.shown_rows && !c->seg.retried &&
+	       (c->tx == CTX_NONE || c->tx == CTX_DEFERRED) && c->seg.role == ROLE_REPLICA;
+}
+
+void relay_on_server_lost(struct server *s, const char *why)
+{
+	struct client *c = s->client;
+	struct pgerr err;
+	for (int i = 0; i < 2; i++) {
+		if (c->kept[i] == s)
+			c->kept[i] = NULL;
+	}
+	if (c->state == CLIENT_RAW || c->state == CLIENT_CLOSING) {
+		s->client = NULL;
+		c->srv = c->srv == s ? NULL : c->srv;
+		if (c->state == CLIENT_RAW)
+			client_close(c, NULL, "server closed the replication connection");
+		return;
+	}
+	if (c->srv != s) {
+		s->client = NULL;
+		if (c->pins) {
+			pgerr_set_fatal(&err, SQLSTATE_ADMIN_SHUTDOWN, "connection to the server with the session's state was lost");
+			client_close(c, &err, why);
+		}
+		return;
+	}
+	bool again = may_run_again(c, s);
+	lost_error(c, s, why, &err);
+	reply_abandon(s);
+	relay_unlink(c);
+	if (again) {
+		c->srv = NULL;
+		relay_retry(c, ROLE_PRIMARY);
+		return;
+	}
+	if (c->seg.welcome || c->pins || s->fatal_shown) {
+		err.severity = PGERR_FATAL;
+		client_close(c, s->fatal_shown ? NULL : &err, why);
+		return;
+	}
+	client_fail_segment(c, &err);
+}
+
+void relay_on_client_gone(struct client *c)
+{
+	struct server *held[3] = { c->srv, c->kept[0], c->kept[1] };
+	bool busy = c->state == CLIENT_ACTIVE;
+	for (int i = 0; i < 3; i++) {
+		struct server *s = held[i];
+		if (!s || s->client != c)
+			continue;
+		if (c->srv == s) {
+			reply_orphan(s);
+			relay_unlink(c);
+		} else {
+			s->client = NULL;
+		}
+		if (s->state == SERVER_CLOSING)
+			continue;
+		if (c->state == CLIENT_RAW || s->dedicated) {
+			s->expected_close = true;
+			server_close(s, "client has gone");
+		} else if (busy && held[0] == s && requests_len(&s->reqs)) {
+			server_abandon(s, "client has gone while its request was running");
+		} else if (busy && held[0] == s) {
+			s->expected_close = true;
+			server_close(s, "client has gone in the middle of a request");
+		} else {
+			server_release(s);
+		}
+	}
+	c->kept[0] = c->kept[1] = NULL;
+}
+
+void relay_on_server_drained(struct server *s)
+{
+	struct client *c = s->client;
+	if (!c || c->srv != s)
+		return;
+	stream_want_read(&c->stream, true);
+	client_process(c);
+}
+
+void relay_on_client_drained(struct client *c)
+{
+	if (c->srv && c->srv->state != SERVER_CLOSING)
+		stream_want_read(&c->srv->stream, true);
+}

@@ -1,0 +1,672 @@
+/* proxy/reply.c - a server's bytes on their way back to the client.
+ *
+ *   read into the worker's scratch -> per message: forward, swallow or act -> one write to the client
+ *
+ * Only headers are read of rows and COPY data; a message larger than what is at hand streams through (server.raw_left).
+ * Forwarded messages are kept contiguous in the scratch buffer: what is swallowed in front costs nothing, what is
+ * swallowed in between costs a memmove.  What a standby answers is held until it is complete or large (A8, G1).
+ *
+ * The head of the request queue says which request a message answers (protocol section 55.2.3): after an error all of
+ * them up to Sync are skipped, and their Parse and Close have not happened. */
+#include <stdio.h>
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/rules.h"
+#include "cluster/dbfacts.h"
+#include "proxy/consistency.h"
+#include "proxy/database.h"
+#include "proxy/emit.h"
+#include "proxy/params.h"
+#include "proxy/pool.h"
+#include "proxy/relay_priv.h"
+#include "proxy/worker.h"
+#include "sql/shapes.h"
+#include "wire/frame.h"
+#include "wire/msg.h"
+
+enum { WHOLE_BYTES_MAX = 32 * 1024 };
+
+enum outcome {
+	OUT_FORWARD,
+	OUT_SWALLOW,
+	OUT_STOP, /* the server or client has gone, or the server works for somebody else: touch nothing any more */
+};
+
+struct reply {
+	struct server *s;
+	struct worker *w;
+	uint8_t *from, *to; /* what is to be forwarded, in the scratch buffer */
+	uint8_t *p, *end;   /* what is still to look at */
+	bool ready, own;    /* ReadyForQuery was seen; it answers something of ours */
+	char status;        /* its transaction status */
+};
+
+/* --- outcome of requests --- */
+
+static void settle(struct server *s, struct request *r, bool ok)
+{
+	struct stmt_texts *t = &s->pool->worker->texts;
+	struct client *c = s->client;
+	if (r->flags & REQF_CLIENT_STMT && c) {
+		if (r->kind == REQ_PARSE)
+			client_stmts_parse_done(&c->stmts, t, r->cstmt, ok);
+		else
+			client_stmts_close_done(&c->stmts, t, r->cstmt, ok);
+	}
+	if (r->flags & REQF_SERVER_STMT) {
+		if (r->kind == REQ_CLOSE && ok)
+			server_stmts_remove(&s->stmts, t, r->sstmt);
+		else if (!ok)
+			r->sstmt->present = false;
+	}
+	if (r->flags & REQF_UNNAMED && ok) {
+		struct stmt_text *text = r->kind == REQ_PARSE ? r->text : NULL;
+		server_stmts_set_unnamed(&s->stmts, t, text);
+		if (c && !(r->flags & REQF_SWALLOW))
+			client_stmts_set_unnamed(&c->stmts, t, text);
+	}
+	if (r->flags & REQF_UNNAMED && r->kind == REQ_PARSE)
+		stmt_text_unref(t, r->text);
+}
+
+/* The Parse of an unnamed statement failed: there is none now. */
+static void unnamed_failed(struct server *s, const struct request *r)
+{
+	struct stmt_texts *t = &s->pool->worker->texts;
+	if (r->kind != REQ_PARSE || !(r->flags & REQF_UNNAMED))
+		return;
+	server_stmts_set_unnamed(&s->stmts, t, NULL);
+	if (s->client && !(r->flags & REQF_SWALLOW))
+		client_stmts_set_unnamed(&s->client->stmts, t, NULL);
+}
+
+static struct request *head(struct server *s)
+{
+	while (requests_len(&s->reqs) && requests_at(&s->reqs, 0)->kind == REQ_FLUSH)
+		s->reqs.head++;
+	return requests_len(&s->reqs) ? requests_at(&s->reqs, 0) : NULL;
+}
+
+static struct request pop(struct server *s) { return s->reqs.ring[s->reqs.head++ & (s->reqs.cap - 1)]; }
+
+void reply_abandon(struct server *s)
+{
+	if (!s)
+		return;
+	for (uint32_t i = 0; i < requests_len(&s->reqs); i++) {
+		struct request *r = requests_at(&s->reqs, i);
+		settle(s, r, false);
+		r->flags = REQF_SWALLOW;
+		r->cstmt = NULL;
+	}
+	buf_deinit(&s->hold);
+	if (s->raw_left)
+		s->raw_mode = RAW_DROP;
+}
+
+void reply_orphan(struct server *s) { reply_abandon(s); }
+
+/* --- towards the client --- */
+
+static bool is_holding(const struct server *s)
+{
+	const struct client *c = s->client;
+	return c && s->is_replica && c->seg.kept && !c->seg.shown_rows && !c->seg.retried && c->seg.role == ROLE_REPLICA &&
+	       (c->tx == CTX_NONE || c->tx == CTX_DEFERRED) && !RULE_BROKEN(G1);
+}
+
+static bool show(struct client *c, const void *p, size_t n)
+{
+	if (n == 0)
+		return true;
+	c->seg.shown_msgs = c->seg.done_msgs;
+	c->seg.shown_rows = c->seg.done_rows;
+	return client_send(c, p, n);
+}
+
+/* Everything that was forwarded so far goes to the client. */
+static bool flush(struct reply *r)
+{
+	struct server *s = r->s;
+	struct client *c = s->client;
+	size_t n = (size_t)(r->to - r->from);
+	bool alive = true;
+	if (!c)
+		return true;
+	if (buf_len(&s->hold)) {
+		if (!buf_put(&s->hold, r->from, n))
+			alive = false;
+		else
+			alive = show(c, buf_head(&s->hold), buf_len(&s->hold));
+		buf_deinit(&s->hold);
+		if (!alive && c->state != CLIENT_CLOSING)
+			client_close(c, NULL, "out of memory");
+	} else {
+		alive = show(c, r->from, n);
+	}
+	r->from = r->to = r->p;
+	return alive;
+}
+
+/* Keeps what was forwarded back for the time being. */
+static bool hold(struct reply *r)
+{
+	struct server *s = r->s;
+	size_t n = (size_t)(r->to - r->from);
+	if (n && !buf_put(&s->hold, r->from, n)) {
+		client_close(s->client, NULL, "out of memory");
+		return false;
+	}
+	r->from = r->to = r->p;
+	return true;
+}
+
+static void forward(struct reply *r, size_t n)
+{
+	if (r->from == r->to)
+		r->from = r->to = r->p;
+	if (r->to != r->p)
+		memmove(r->to, r->p, n);
+	r->to += n;
+}
+
+/* --- errors --- */
+
+/* F1: what a standby may say although the primary would not.  Not 57014: the client has asked for that. */
+static bool is_standby_error(const struct pgerr_fields *e)
+{
+	static const char *const classes[] = { "25006", "0A000", "55000", "XX000", "40001", "40P01", "57P0", "53", "08",
+					       "42",    "3F000", "3D000", "26000", "34000" };
+	if (RULE_BROKEN(F1))
+		return pgerr_is_class(e, "25006");
+	for (size_t i = 0; i < ARRAY_LEN(classes); i++) {
+		if (pgerr_is_class(e, classes[i]))
+			return true;
+	}
+	return false;
+}
+
+static bool may_retry(const struct server *s, const struct pgerr_fields *e)
+{
+	const struct client *c = s->client;
+	return c && !RULE_BROKEN(A8) && s->is_replica && c->state == CLIENT_ACTIVE && c->seg.kept && !c->seg.shown_rows &&
+	       !c->seg.retried && c->seg.role == ROLE_REPLICA && (c->tx == CTX_NONE || c->tx == CTX_DEFERRED) &&
+	       is_standby_error(e);
+}
+
+/* D5: somebody has deallocated what we had prepared there; nothing has run yet. */
+static bool is_our_statement_missing(const struct server *s, const struct request *r, const struct pgerr_fields *e)
+{
+	const struct client *c = s->client;
+	return c && r && pgerr_is(e, SQLSTATE_INVALID_STATEMENT_NAME) &&
+	       (r->kind == REQ_BIND || r->kind == REQ_DESCRIBE_STATEMENT) && c->seg.kept && !c->seg.shown_rows &&
+	       !c->seg.retried && (c->tx == CTX_NONE || c->tx == CTX_DEFERRED) && e->message.p &&
+	       memmem(e->message.p, e->message.n, PSTMT_PREFIX, sizeof PSTMT_PREFIX - 1);
+}
+
+static void mark_refused(struct client *c, const struct request *r, const struct pgerr_fields *e)
+{
+	char code[6];
+	/* C2: a refusal of our own BEGIN or SET says nothing of the client's statement. */
+	if (!c->seg.shape || (r && r->flags & REQF_PRELUDE))
+		return;
+	(void)str_copy(code, sizeof code, pgerr_sqlstate(e));
+	(void)shape_mark_refused(c->seg.shape, code);
+}
+
+/* After an error the server skips all up to the next Sync. */
+static void skip_requests(struct server *s)
+{
+	struct request *r = head(s);
+	if (!r || r->kind == REQ_QUERY || r->kind == REQ_FCALL || r->kind == REQ_SYNC)
+		return; /* simple query, or an error of Sync itself (a deferred constraint): ReadyForQuery comes anyway */
+	unnamed_failed(s, r);
+	while (requests_len(&s->reqs)) {
+		r = requests_at(&s->reqs, 0);
+		if (r->kind == REQ_SYNC)
+			return;
+		settle(s, r, false);
+		s->reqs.head++;
+	}
+}
+
+/* The server skips on and no Sync is under way: the client's own comes later, or we must send one (A1). */
+static enum outcome see_to_sync(struct server *s, bool query_skipped)
+{
+	if (requests_len(&s->reqs))
+		return OUT_FORWARD;
+	if (!query_skipped && s->client) {
+		s->skipping = true;
+		return OUT_FORWARD;
+	}
+	return emit_sync(s, false) == EMIT_SENT ? OUT_FORWARD : OUT_STOP;
+}
+
+static void retry(struct reply *r, bool needs_sync)
+{
+	struct server *s = r->s;
+	struct client *c = s->client;
+	enum server_role role = s->is_replica ? ROLE_PRIMARY : c->seg.role;
+	r->from = r->to = r->p;
+	if (needs_sync && emit_sync(s, true) == EMIT_BROKEN)
+		return;
+	relay_retry(c, role);
+}
+
+static enum outcome replace_duplicate(struct reply *r)
+{
+	struct pgerr err;
+	struct wire_writer ww;
+	struct buf *out = &r->w->reply;
+	pgerr_set(&err, SQLSTATE_DUPLICATE_PREPARED_STATEMENT, "prepared statement already exists");
+	if (!flush(r))
+		return OUT_STOP;
+	buf_clear(out);
+	ww_init(&ww, out);
+	msg_put_error(&ww, &err);
+	if (!ww_finish(&ww) || !show(r->s->client, buf_head(out), buf_len(out)))
+		return OUT_STOP;
+	return OUT_SWALLOW;
+}
+
+static void note_error(struct server *s, const struct pgerr_fields *e)
+{
+	s->error_seen = true;
+	s->tx_spoiled = true;
+	s->last_error_syntax = pgerr_is(e, SQLSTATE_SYNTAX_ERROR);
+	if (pgerr_is_fatal(e))
+		s->close_needed = true;
+	s->pool->worker->stats.total.errors++;
+}
+
+static enum outcome on_error(struct reply *r, const uint8_t *body, size_t have)
+{
+	struct server *s = r->s;
+	struct pgerr_fields e;
+	pgerr_parse(body, have, &e);
+	struct request *first = head(s);
+	struct client *c = s->client;
+	bool missing = is_our_statement_missing(s, first, &e), refused = may_retry(s, &e);
+	bool duplicate = first && first->flags & REQF_DUPLICATE;
+	note_error(s, &e);
+	bool was_query = first && (first->kind == REQ_QUERY || first->kind == REQ_FCALL);
+	bool query_skipped = false;
+	for (uint32_t i = 0; !was_query && i < requests_len(&s->reqs); i++) {
+		query_skipped |= requests_at(&s->reqs, i)->kind == REQ_QUERY || requests_at(&s->reqs, i)->kind == REQ_FCALL;
+		if (requests_at(&s->reqs, i)->kind == REQ_SYNC)
+			break;
+	}
+	if (c && refused)
+		mark_refused(c, first, &e);
+	skip_requests(s);
+	if (!c)
+		return requests_len(&s->reqs) || !first || was_query ? OUT_SWALLOW : see_to_sync(s, true);
+	if (missing)
+		server_stmts_doubt(&s->stmts);
+	if (missing || refused) {
+		retry(r, requests_len(&s->reqs) == 0 && !pgerr_is_fatal(&e));
+		return OUT_SWALLOW; /* the rest of what it sends, up to ReadyForQuery, is for nobody */
+	}
+	if (c->seg.welcome || c->seg.own_step) {
+		relay_note_failure(c, &e);
+		return OUT_SWALLOW;
+	}
+	if (pgerr_is_fatal(&e))
+		s->fatal_shown = true;
+	c->seg.done_rows = true;
+	if (c->copy == COPY_IN)
+		c->copy = COPY_NONE; /* what more the client sends of it is dropped */
+	if (duplicate)
+		return replace_duplicate(r) == OUT_STOP ? OUT_STOP :
+		       see_to_sync(s, query_skipped) == OUT_STOP ? OUT_STOP : OUT_SWALLOW;
+	return was_query || !first ? OUT_FORWARD : see_to_sync(s, query_skipped);
+}
+
+/* --- other messages --- */
+
+/* Done with a request that was answered well. */
+static enum outcome answered(struct reply *r, bool rows)
+{
+	struct server *s = r->s;
+	if (!head(s)) {
+		server_close(s, "unexpected message from server");
+		return OUT_STOP;
+	}
+	struct request done = pop(s);
+	settle(s, &done, true);
+	if (done.flags & REQF_SWALLOW || !s->client)
+		return OUT_SWALLOW;
+	if (done.msg + 1 > s->client->seg.done_msgs)
+		s->client->seg.done_msgs = (uint16_t)(done.msg + 1);
+	if (rows)
+		s->client->seg.done_rows = true;
+	return OUT_FORWARD;
+}
+
+/* Part of the answer of the request at the head, which goes on. */
+static enum outcome partial(struct reply *r, bool rows)
+{
+	struct request *first = head(r->s);
+	if (!r->s->client || (first && first->flags & REQF_SWALLOW))
+		return OUT_SWALLOW;
+	if (rows)
+		r->s->client->seg.done_rows = true;
+	return OUT_FORWARD;
+}
+
+static enum outcome on_parameter_status(struct reply *r, const uint8_t *body, size_t n)
+{
+	struct server *s = r->s;
+	struct client *c = s->client;
+	struct msg_parameter m;
+	bool was_replica = s->is_replica;
+	if (!msg_parse_parameter_status(body, n, &m)) {
+		server_close(s, "malformed ParameterStatus");
+		return OUT_STOP;
+	}
+	server_note_status(s, m.name, m.value);
+	if (was_replica != s->is_replica)
+		cluster_report_suspect(s->pool->du->db->cluster, s->pool->host);
+	if (!c || c->state == CLIENT_RAW || str_ieq(m.name, STR("in_hot_standby")))
+		return c && c->state == CLIENT_RAW ? OUT_FORWARD : OUT_SWALLOW;
+	if (c->seg.welcome)
+		return OUT_SWALLOW;
+	/* E6: told only when it differs from what the client has been told, wherever in the stream it stands. */
+	char name[128];
+	if (!str_copy(name, sizeof name, m.name))
+		return OUT_FORWARD;
+	const char *known = params_get(c->view, name), *ours = params_get(c->profile, name);
+	if (RULE_BROKEN(E6))
+		known = ours = NULL;
+	bool tag = str_ieq(m.name, STR("application_name")) && ours && str_eq(m.value, str_of(ours));
+	if (tag || (known && str_eq(m.value, str_of(known))))
+		return OUT_SWALLOW;
+	client_note_status(c, m.name, m.value);
+	return OUT_FORWARD;
+}
+
+static enum outcome on_command_complete(struct reply *r, const uint8_t *body, size_t n)
+{
+	struct server *s = r->s;
+	struct str tag;
+	struct request *first = head(s);
+	if (s->pending && msg_parse_command_complete(body, n, &tag) && str_eq(tag, STR("ROLLBACK")))
+		s->tx_spoiled = true;
+	if (first && first->kind == REQ_EXECUTE)
+		return answered(r, true);
+	return partial(r, true);
+}
+
+/* The server reads COPY data now.  Sync and Flush that we have sent behind the Execute are ignored by it. */
+static enum outcome on_copy_in(struct reply *r)
+{
+	struct server *s = r->s;
+	struct client *c = s->client;
+	struct request *first = head(s);
+	if (!c) {
+		server_close(s, "COPY for nobody");
+		return OUT_STOP;
+	}
+	c->copy = COPY_IN;
+	c->seg.kept = false;
+	buf_consume(&c->in, c->emitted);
+	c->emitted = 0;
+	if (first && first->kind == REQ_EXECUTE) {
+		while (requests_len(&s->reqs) > 1) {
+			settle(s, requests_at(&s->reqs, requests_len(&s->reqs) - 1), false);
+			s->reqs.tail--;
+		}
+		c->seg.open = true;
+	}
+	return partial(r, true);
+}
+
+/* What follows ReadyForQuery in the same read can only be asynchronous; it is passed on before anything is done about
+ * the end of the segment, because then the server may work for somebody else. */
+static enum outcome on_ready(struct reply *r, uint8_t *body)
+{
+	struct server *s = r->s;
+	struct client *c = s->client;
+	struct request *first = head(s);
+	if (!first || r->ready || (first->kind != REQ_SYNC && first->kind != REQ_QUERY && first->kind != REQ_FCALL)) {
+		server_close(s, "unexpected ReadyForQuery");
+		return OUT_STOP;
+	}
+	struct request done = pop(s);
+	r->status = s->tx = (char)*body;
+	r->ready = true;
+	r->own = !c || done.flags & REQF_SWALLOW;
+	if (r->own)
+		return OUT_SWALLOW;
+	/* The client was told that it is in a transaction, which its first statement's prelude did not survive. */
+	if (c->tx == CTX_DEFERRED && r->status == MSG_TX_IDLE && s->error_seen)
+		*body = MSG_TX_FAILED;
+	return OUT_FORWARD;
+}
+
+static void finish_own(struct server *s)
+{
+	struct client *c = s->client;
+	bool failed = s->error_seen;
+	if (!c && s->state == SERVER_RESETTING) {
+		server_reset_done(s);
+		return;
+	}
+	s->error_seen = false;
+	if (!c) {
+		s->tx_spoiled = true; /* whoever it worked for is gone: what it had set is not known */
+		if (s->tx == MSG_TX_IDLE)
+			server_settle_profile(s);
+		server_release(s);
+	} else if (c->seg.moving) {
+		relay_move_done(c);
+	} else if (c->seg.welcome) {
+		relay_welcome_done(c, s, failed ? c->failure : NULL);
+	} else if (c->seg.own_step && failed) {
+		relay_own_step_failed(c, s);
+	} else if (c->seg.own_step) {
+		relay_own_step_done(c, s);
+	}
+}
+
+static void finish_segment(struct reply *r)
+{
+	struct server *s = r->s;
+	struct client *c = s->client;
+	if (r->own) {
+		if (requests_len(&s->reqs) == 0)
+			finish_own(s);
+		return;
+	}
+	if (!flush(r))
+		return;
+	relay_segment_done(c, s, r->status);
+	if (c->state == CLIENT_IDLE)
+		client_process(c);
+}
+
+static bool must_be_whole(uint8_t type)
+{
+	switch (type) {
+	case MSG_DATA_ROW:
+	case MSG_COPY_DATA_OUT:
+	case MSG_ROW_DESCRIPTION:
+	case MSG_PARAMETER_DESCRIPTION:
+	case MSG_FUNCTION_CALL_RESPONSE:
+		return false;
+	default:
+		return true;
+	}
+}
+
+static bool is_describe(const struct request *r)
+{
+	return r && (r->kind == REQ_DESCRIBE_STATEMENT || r->kind == REQ_DESCRIBE_PORTAL);
+}
+
+static enum outcome on_message(struct reply *r, uint8_t type, uint8_t *body, size_t have)
+{
+	switch (type) {
+	case MSG_DATA_ROW:
+	case MSG_COPY_DATA_OUT:
+	case MSG_COPY_DONE_OUT:
+	case MSG_COPY_OUT_RESPONSE:
+	case MSG_FUNCTION_CALL_RESPONSE:
+		return partial(r, true);
+	case MSG_ROW_DESCRIPTION:
+		return is_describe(head(r->s)) ? answered(r, false) : partial(r, true);
+	case MSG_NO_DATA:
+		return answered(r, false);
+	case MSG_PARAMETER_DESCRIPTION:
+		return partial(r, false);
+	case MSG_PARSE_COMPLETE:
+	case MSG_BIND_COMPLETE:
+	case MSG_CLOSE_COMPLETE:
+		return answered(r, false);
+	case MSG_COMMAND_COMPLETE:
+		return on_command_complete(r, body, have);
+	case MSG_EMPTY_QUERY_RESPONSE:
+	case MSG_PORTAL_SUSPENDED:
+		return head(r->s) && head(r->s)->kind == REQ_EXECUTE ? answered(r, true) : partial(r, true);
+	case MSG_COPY_IN_RESPONSE:
+		return on_copy_in(r);
+	case MSG_READY_FOR_QUERY:
+		return on_ready(r, body);
+	case MSG_ERROR_RESPONSE:
+		return on_error(r, body, have);
+	case MSG_NOTICE_RESPONSE:
+		return partial(r, false);
+	case MSG_PARAMETER_STATUS:
+		return on_parameter_status(r, body, have);
+	case MSG_NOTIFICATION_RESPONSE:
+		return r->s->client ? OUT_FORWARD : OUT_SWALLOW;
+	default:
+		server_close(r->s, "unexpected message type from server");
+		return OUT_STOP;
+	}
+}
+
+/* --- the loop --- */
+
+static enum outcome take_raw(struct reply *r)
+{
+	struct server *s = r->s;
+	size_t n = (size_t)(r->end - r->p);
+	n = n < s->raw_left ? n : (size_t)s->raw_left;
+	if (s->raw_mode == RAW_FORWARD && s->client)
+		forward(r, n);
+	r->p += n;
+	s->raw_left -= n;
+	return OUT_SWALLOW;
+}
+
+static enum outcome take_message(struct reply *r, const struct frame_head *h)
+{
+	size_t avail = (size_t)(r->end - r->p), n = h->len < avail ? h->len : avail;
+	enum outcome out = on_message(r, h->type, r->p + FRAME_HEAD_BYTES, n - FRAME_HEAD_BYTES);
+	if (out == OUT_STOP)
+		return out;
+	if (h->len > n) {
+		r->s->raw_left = h->len - n;
+		r->s->raw_mode = out == OUT_FORWARD ? RAW_FORWARD : RAW_DROP;
+	}
+	if (out == OUT_FORWARD)
+		forward(r, n);
+	r->p += n;
+	return OUT_SWALLOW;
+}
+
+static bool keep_part(struct reply *r)
+{
+	size_t n = (size_t)(r->end - r->p);
+	buf_clear(&r->s->part);
+	if (n && !buf_put(&r->s->part, r->p, n)) {
+		server_close(r->s, "out of memory");
+		return false;
+	}
+	return true;
+}
+
+/* What this read brought goes out, or waits with the rest of a standby's answer. */
+static void deliver(struct reply *r)
+{
+	struct server *s = r->s;
+	struct client *c = s->client;
+	if (!c || r->from == r->to)
+		return;
+	struct request *first = requests_len(&s->reqs) ? requests_at(&s->reqs, 0) : NULL;
+	bool wanted = !first || first->kind == REQ_FLUSH; /* all that the client's Flush asks for is here */
+	if (is_holding(s) && !wanted && buf_len(&s->hold) + (size_t)(r->to - r->from) < HOLD_BYTES_MAX) {
+		hold(r);
+		return;
+	}
+	if (flush(r) && stream_pending(&c->stream) && s->client == c)
+		stream_want_read(&s->stream, false);
+}
+
+static void process(struct reply *r)
+{
+	struct server *s = r->s;
+	while (r->p < r->end && s->state != SERVER_CLOSING) {
+		struct frame_head h;
+		if (s->raw_left) {
+			take_raw(r);
+			continue;
+		}
+		size_t avail = (size_t)(r->end - r->p);
+		enum frame_result f = frame_peek(r->p, avail, &h);
+		if (f == FRAME_BAD) {
+			server_close(s, "malformed message from server");
+			return;
+		}
+		if (f == FRAME_MORE || (h.len > avail && must_be_whole(h.type) && avail < WHOLE_BYTES_MAX))
+			break;
+		if (take_message(r, &h) == OUT_STOP)
+			return;
+	}
+	if (s->state == SERVER_CLOSING || !keep_part(r))
+		return;
+	if (r->ready) {
+		finish_segment(r);
+		return;
+	}
+	deliver(r);
+	if (s->client && s->client->copy == COPY_IN && s->client->state == CLIENT_ACTIVE)
+		client_process(s->client);
+}
+
+static void pass_raw(struct server *s, const uint8_t *p, size_t n)
+{
+	struct client *c = s->client;
+	if (client_send(c, p, n) && stream_pending(&c->stream) && s->client == c)
+		stream_want_read(&s->stream, false);
+}
+
+void relay_on_server_readable(struct server *s)
+{
+	struct worker *w = s->pool->worker;
+	size_t part = buf_len(&s->part);
+	CHECK(part < WORKER_SCRATCH_BYTES);
+	if (part)
+		memcpy(w->scratch, buf_head(&s->part), part);
+	ssize_t n = stream_read(&s->stream, w->scratch + part, WORKER_SCRATCH_BYTES - part);
+	if (n == STREAM_AGAIN)
+		return;
+	if (n <= 0) {
+		char why[256];
+		snprintf(why, sizeof why, "%s", n == STREAM_EOF ? "server closed the connection" : stream_last_error());
+		server_close(s, why);
+		return;
+	}
+	buf_clear(&s->part);
+	struct client *c = s->client;
+	if (c && c->state == CLIENT_RAW) {
+		pass_raw(s, w->scratch, part + (size_t)n);
+		return;
+	}
+	if (c)
+		consistency_note_answer(c, s->pool->host, !s->is_replica);
+	struct reply r = { .s = s, .w = w, .from = w->scratch, .to = w->scratch, .p = w->scratch,
+			   .end = w->scratch + part + (size_t)n };
+	process(&r);
+}

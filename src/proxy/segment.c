@@ -1,0 +1,392 @@
+/* proxy/segment.c - see proxy/segment.h.
+ *
+ * The first message that ends a segment ends the scan.  A statement's name means what the messages before it in the
+ * same segment made it mean, and only then what the client's table says: neither has happened yet. */
+#include "proxy/segment.h"
+
+#include "proxy/client.h"
+#include "proxy/database.h"
+#include "proxy/pstmt.h"
+#include "proxy/worker.h"
+#include "sql/shapes.h"
+#include "wire/frame.h"
+#include "wire/msg.h"
+
+struct scan {
+	struct client *c;
+	const uint8_t *p;
+	size_t n;
+	struct route_policy policy;
+	const struct catalog *catalog;
+	struct segment *seg;
+};
+
+static void bad(struct segment *seg, uint8_t type)
+{
+	seg->end = SEGMENT_BAD;
+	pgerr_set_bad_message(&seg->error, FRAME_FROM_CLIENT, type);
+	seg->error.severity = PGERR_FATAL;
+}
+
+/* --- classification --- */
+
+static bool options_are_default(struct sqlparse_options o) { return o.std_strings && !o.ascii_unsafe; }
+
+/* A new reference to the shape of a statement. */
+static struct sql_shape *text_shape(struct client *c, struct stmt_text *text)
+{
+	struct shapes *shapes = c->worker->shapes;
+	if (!options_are_default(c->sql_options))
+		return shape_ref(shapes_get(shapes, stmt_text_sql(text), c->sql_options, &text->hint));
+	if (!text->shape)
+		text->shape = shape_ref(shapes_get(shapes, stmt_text_sql(text), c->sql_options, &text->hint));
+	return shape_ref(text->shape);
+}
+
+static enum route_wish wish_of(enum route_mode mode)
+{
+	switch (mode) {
+	case ROUTE_MODE_PRIMARY:
+		return ROUTE_WISH_PRIMARY;
+	case ROUTE_MODE_REPLICA:
+		return ROUTE_WISH_REPLICA;
+	case ROUTE_MODE_AUTO:
+		break;
+	}
+	return ROUTE_WISH_AUTO;
+}
+
+static void apply_hint(const struct scan *sc, const struct sql_hint *hint, struct route_policy *policy)
+{
+	enum route_mode mode;
+	enum consistency level;
+	const struct dbuser *du = sc->c->du;
+	if ((!hint->route.n && !hint->consistency.n) ||
+	    !config_allow_route_hints(du->config, du->conf, du->conf_user, sc->c->conf_app))
+		return;
+	if (hint->route.n && conf_parse_route(hint->route, &mode))
+		policy->wish = wish_of(mode);
+	if (hint->consistency.n && conf_parse_consistency(hint->consistency, &level))
+		sc->seg->consistency = (int)level;
+}
+
+static void add_verdict(struct segment *seg, struct route_verdict v)
+{
+	seg->verdict = seg->has_verdict ? route_stricter(seg->verdict, v) : v;
+	seg->has_verdict = true;
+}
+
+static void add_unknown(struct segment *seg)
+{
+	struct route_verdict v = { .target = ROUTE_STAY, .reason = REASON_IN_TRANSACTION };
+	seg->unknown = true;
+	add_verdict(seg, v);
+}
+
+enum use { USE_NAMED, USE_EXECUTED };
+
+/* Takes the reference to shape. */
+static void add_shape(const struct scan *sc, struct sql_shape *shape, const struct sql_hint *hint, enum use use)
+{
+	struct segment *seg = sc->seg;
+	struct route_policy policy = sc->policy;
+	apply_hint(sc, hint, &policy);
+	struct route_verdict v = shape_route(shape, sc->catalog, &policy);
+	add_verdict(seg, v);
+	if (use == USE_NAMED) {
+		shape_unref(shape);
+		return;
+	}
+	seg->flags |= shape_facts(shape)->flags;
+	seg->pins |= v.pins;
+	seg->shows_time |= v.shows_time;
+	shape_unref(seg->shape);
+	seg->shape = NULL;
+	if (seg->n_executed++ == 0)
+		seg->shape = shape;
+	else
+		shape_unref(shape);
+}
+
+/* --- names --- */
+
+static struct stmt_text *find_text(const struct scan *sc, struct str name)
+{
+	const struct segment *seg = sc->seg;
+	for (unsigned i = seg->parses ? seg->n : 0; i-- > 0;) {
+		const struct segment_msg *m = &seg->msgs[i];
+		if (m->type == MSG_PARSE && str_eq(m->name, name))
+			return m->text;
+		if (m->type == MSG_CLOSE && m->target == MSG_TARGET_STATEMENT && str_eq(m->name, name))
+			return NULL;
+		if (m->type == MSG_QUERY && name.n == 0)
+			return NULL;
+	}
+	if (name.n == 0)
+		return sc->c->stmts.unnamed;
+	struct cstmt *s = client_stmts_find(&sc->c->stmts, name);
+	return s ? s->text : NULL;
+}
+
+static struct stmt_text *find_portal_text(const struct scan *sc, struct str portal)
+{
+	const struct segment *seg = sc->seg;
+	for (unsigned i = seg->n; i-- > 0;) {
+		const struct segment_msg *m = &seg->msgs[i];
+		if (m->type == MSG_BIND && str_eq(m->portal, portal))
+			return m->text;
+	}
+	return NULL;
+}
+
+/* --- messages --- */
+
+static void scan_parse(struct scan *sc, struct segment_msg *m, const uint8_t *body, size_t len)
+{
+	struct msg_parse msg;
+	if (!msg_parse_parse(body, len, &msg)) {
+		bad(sc->seg, MSG_PARSE);
+		return;
+	}
+	m->name = msg.name;
+	m->text = stmt_texts_intern(&sc->c->worker->texts, body + msg.name.n + 1, len - msg.name.n - 1);
+	if (!m->text) {
+		sc->seg->end = SEGMENT_BAD;
+		pgerr_set_fatal(&sc->seg->error, SQLSTATE_OUT_OF_MEMORY, "out of memory");
+		return;
+	}
+	sc->seg->parses = true;
+	add_shape(sc, text_shape(sc->c, m->text), &m->text->hint, USE_NAMED);
+}
+
+static void scan_bind(struct scan *sc, struct segment_msg *m, const uint8_t *body, size_t have, size_t len)
+{
+	struct msg_bind msg;
+	if (msg_peek_bind(body, have, len, &msg) != FRAME_OK) {
+		bad(sc->seg, MSG_BIND);
+		return;
+	}
+	m->portal = msg.portal;
+	m->name = msg.statement;
+	m->rest = (uint32_t)(FRAME_HEAD_BYTES + msg.rest_offset);
+	m->text = find_text(sc, msg.statement);
+	if (m->text)
+		add_shape(sc, text_shape(sc->c, m->text), &m->text->hint, USE_NAMED);
+	else
+		add_unknown(sc->seg);
+}
+
+static void scan_describe(struct scan *sc, struct segment_msg *m, const uint8_t *body, size_t len)
+{
+	struct msg_describe msg;
+	bool ok = m->type == MSG_DESCRIBE ? msg_parse_describe(body, len, &msg) : msg_parse_close(body, len, &msg);
+	if (!ok) {
+		bad(sc->seg, m->type);
+		return;
+	}
+	m->target = (uint8_t)msg.target;
+	m->name = msg.name;
+	if (m->type == MSG_CLOSE) {
+		sc->seg->parses |= msg.target == MSG_TARGET_STATEMENT;
+		m->text = msg.target == MSG_TARGET_STATEMENT ? find_text(sc, msg.name) : NULL;
+		return;
+	}
+	if (msg.target == MSG_TARGET_STATEMENT) {
+		m->text = find_text(sc, msg.name);
+		if (m->text)
+			add_shape(sc, text_shape(sc->c, m->text), &m->text->hint, USE_NAMED);
+		else
+			add_unknown(sc->seg);
+	} else if (!find_portal_text(sc, msg.name)) {
+		add_unknown(sc->seg);
+	}
+}
+
+static void scan_execute(struct scan *sc, struct segment_msg *m, const uint8_t *body, size_t len)
+{
+	struct msg_execute msg;
+	if (!msg_parse_execute(body, len, &msg)) {
+		bad(sc->seg, MSG_EXECUTE);
+		return;
+	}
+	sc->seg->executes = true;
+	m->portal = msg.portal;
+	struct stmt_text *text = find_portal_text(sc, msg.portal);
+	if (text) {
+		add_shape(sc, text_shape(sc->c, text), &text->hint, USE_EXECUTED);
+	} else {
+		add_unknown(sc->seg);
+		sc->seg->n_executed++;
+	}
+}
+
+static void scan_query(struct scan *sc, const uint8_t *body, size_t len)
+{
+	struct msg_query msg;
+	struct sql_hint hint = { 0 };
+	if (!msg_parse_query(body, len, &msg)) {
+		bad(sc->seg, MSG_QUERY);
+		return;
+	}
+	sc->seg->executes = true;
+	struct sql_shape *shape = shapes_get(sc->c->worker->shapes, msg.sql, sc->c->sql_options, &hint);
+	add_shape(sc, shape_ref(shape), &hint, USE_EXECUTED);
+	sc->seg->end = SEGMENT_QUERY;
+}
+
+static void primary_only(struct segment *seg, enum route_reason reason)
+{
+	add_verdict(seg, (struct route_verdict){ .target = ROUTE_PRIMARY, .reason = reason });
+	seg->n_executed += 2; /* no single known statement */
+	seg->executes = true;
+	shape_unref(seg->shape);
+	seg->shape = NULL;
+}
+
+static void scan_message(struct scan *sc, struct segment_msg *m, const uint8_t *body, size_t len)
+{
+	struct segment *seg = sc->seg;
+	switch (m->type) {
+	case MSG_PARSE:
+		scan_parse(sc, m, body, len);
+		return;
+	case MSG_BIND:
+		scan_bind(sc, m, body, len, len);
+		return;
+	case MSG_DESCRIBE:
+	case MSG_CLOSE:
+		scan_describe(sc, m, body, len);
+		return;
+	case MSG_EXECUTE:
+		scan_execute(sc, m, body, len);
+		return;
+	case MSG_QUERY:
+		scan_query(sc, body, len);
+		return;
+	case MSG_FUNCTION_CALL:
+		seg->end = SEGMENT_FCALL;
+		primary_only(seg, REASON_SIDE_EFFECT);
+		return;
+	case MSG_SYNC:
+	case MSG_FLUSH:
+		if (len)
+			bad(seg, m->type);
+		else
+			seg->end = m->type == MSG_SYNC ? SEGMENT_SYNC : SEGMENT_FLUSH;
+		return;
+	case MSG_COPY_DATA_IN:
+	case MSG_COPY_DONE_IN:
+	case MSG_COPY_FAIL:
+		return; /* outside of COPY: PostgreSQL drops them, because a client learns of its failed COPY too late */
+	case MSG_TERMINATE:
+		seg->end = SEGMENT_TERMINATE;
+		return;
+	default:
+		seg->end = SEGMENT_BAD;
+		pgerr_set_bad_type(&seg->error, FRAME_FROM_CLIENT, m->type);
+		seg->error.severity = PGERR_FATAL;
+	}
+}
+
+/* A message that is not kept: it goes to the primary unread, all but its names. */
+static void scan_large(struct scan *sc, struct segment_msg *m, size_t have, const struct frame_head *h)
+{
+	struct segment *seg = sc->seg;
+	const uint8_t *body = sc->p + m->off + FRAME_HEAD_BYTES;
+	switch (m->type) {
+	case MSG_BIND:
+		scan_bind(sc, m, body, have - FRAME_HEAD_BYTES, h->len - FRAME_HEAD_BYTES);
+		primary_only(seg, REASON_TOO_LARGE);
+		break;
+	case MSG_PARSE:
+		if (msg_peek_parse_name(body, have - FRAME_HEAD_BYTES, h->len - FRAME_HEAD_BYTES, &m->name) != FRAME_OK)
+			bad(seg, MSG_PARSE);
+		seg->parses = true;
+		seg->pins |= SQL_PIN_PREPARED;
+		primary_only(seg, REASON_TOO_LARGE);
+		break;
+	case MSG_QUERY:
+		seg->pins |= SQL_PIN_UNKNOWN;
+		seg->flags |= SQL_F_DDL | SQL_F_MAY_TOUCH_SESSION;
+		primary_only(seg, REASON_TOO_LARGE);
+		break;
+	case MSG_FUNCTION_CALL:
+		primary_only(seg, REASON_TOO_LARGE);
+		break;
+	case MSG_COPY_DATA_IN:
+		break;
+	default:
+		bad(seg, m->type);
+	}
+	if (seg->end == SEGMENT_BAD)
+		return;
+	seg->end = SEGMENT_LARGE;
+	seg->large_len = h->len;
+	m->len = (uint32_t)have;
+	seg->len += have;
+	seg->n++;
+}
+
+static bool is_only_close(const struct segment *seg)
+{
+	for (unsigned i = 0; i < seg->n; i++) {
+		if (seg->msgs[i].type != MSG_CLOSE && seg->msgs[i].type != MSG_SYNC)
+			return false;
+	}
+	return seg->n > 0;
+}
+
+static void reset(struct segment *seg)
+{
+	seg->end = SEGMENT_NOTHING;
+	seg->n = seg->n_executed = 0;
+	seg->len = seg->large_len = 0;
+	seg->executes = seg->parses = seg->only_close = seg->unknown = seg->has_verdict = seg->shows_time = false;
+	seg->shape = NULL;
+	seg->flags = seg->pins = 0;
+	seg->consistency = -1;
+	seg->verdict = (struct route_verdict){ .target = ROUTE_STAY, .reason = REASON_EMPTY };
+}
+
+void segment_scan(struct client *c, const uint8_t *p, size_t n, struct route_policy policy, struct segment *seg)
+{
+	bool proved = true;
+	struct scan sc = { c, p, n, policy, NULL, seg };
+	reset(seg);
+	const struct catalog *catalog = dbuser_catalog(c->du, &proved);
+	sc.catalog = proved ? catalog : NULL;
+	while ((seg->end == SEGMENT_NOTHING || seg->end == SEGMENT_OPEN) && seg->n < SEGMENT_MESSAGES_MAX) {
+		struct frame_head h = { 0 };
+		size_t left = n - seg->len;
+		enum frame_result r = frame_peek(p + seg->len, left, &h);
+		if (r == FRAME_MORE)
+			break;
+		struct segment_msg *m = &seg->msgs[seg->n];
+		*m = (struct segment_msg){ .type = h.type, .off = (uint32_t)seg->len, .len = (uint32_t)h.len };
+		if (r == FRAME_BAD) {
+			bad(seg, p[seg->len]);
+			break;
+		}
+		if (h.len > left) {
+			if (h.len > SEGMENT_BYTES_MAX && left >= SEGMENT_BYTES_MAX / 2)
+				scan_large(&sc, m, left, &h);
+			break;
+		}
+		seg->end = SEGMENT_OPEN;
+		scan_message(&sc, m, p + seg->len + FRAME_HEAD_BYTES, h.len - FRAME_HEAD_BYTES);
+		seg->len += h.len;
+		seg->n++;
+	}
+	seg->only_close = seg->end == SEGMENT_SYNC && is_only_close(seg);
+}
+
+void segment_done(struct worker *w, struct segment *seg)
+{
+	for (unsigned i = 0; i < seg->n; i++) {
+		if (seg->msgs[i].type == MSG_PARSE)
+			stmt_text_unref(&w->texts, seg->msgs[i].text);
+	}
+	shape_unref(seg->shape);
+	seg->shape = NULL;
+	seg->n = 0;
+}

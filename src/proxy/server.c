@@ -1,0 +1,425 @@
+/* proxy/server.c - see proxy/server.h: life of a server connection outside of login and relaying. */
+#include "proxy/server.h"
+
+#include <stdatomic.h>
+#include <stdio.h>
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/rules.h"
+#include "proxy/cancel.h"
+#include "proxy/client.h"
+#include "proxy/database.h"
+#include "proxy/params.h"
+#include "proxy/pool.h"
+#include "proxy/relay.h"
+#include "proxy/worker.h"
+#include "wire/msg.h"
+
+static _Atomic unsigned next_server_id = 1;
+
+static const char *const state_names[SERVER_STATE_COUNT] = {
+#define SERVER_STATE_NAME(id, doc) [SERVER_##id] = #id,
+	SERVER_STATES(SERVER_STATE_NAME)
+#undef SERVER_STATE_NAME
+};
+const char *server_state_name(enum server_state state) { return state_names[state]; }
+
+#define BIT(id) (1u << SERVER_##id)
+/* Which states may follow which; any may become CLOSING. */
+static const unsigned legal_edges[SERVER_STATE_COUNT] = {
+	[SERVER_CONNECTING] = BIT(TLS) | BIT(LOGIN),
+	[SERVER_TLS] = BIT(LOGIN) | BIT(CONNECTING),
+	[SERVER_LOGIN] = BIT(LINKED) | BIT(IDLE) | BIT(RESETTING),
+	[SERVER_IDLE] = BIT(LINKED) | BIT(RESETTING),
+	[SERVER_LINKED] = BIT(DRAINING) | BIT(RESETTING) | BIT(FENCED) | BIT(IDLE) | BIT(LINKED),
+	[SERVER_DRAINING] = BIT(RESETTING) | BIT(FENCED) | BIT(IDLE) | BIT(LINKED),
+	[SERVER_RESETTING] = BIT(IDLE) | BIT(LINKED) | BIT(FENCED) | BIT(RESETTING),
+	[SERVER_FENCED] = BIT(IDLE) | BIT(LINKED) | BIT(RESETTING),
+	[SERVER_CLOSING] = 0,
+};
+
+void server_set_state(struct server *s, enum server_state state)
+{
+	if (s->state == state)
+		return;
+	CHECK(state == SERVER_CLOSING || (legal_edges[s->state] >> state & 1u));
+	log_debug(&((struct log_subject){ .kind = 'S', .id = s->id }), "%s -> %s", state_names[s->state],
+		  state_names[state]);
+	s->state = state;
+}
+
+/* --- request queue --- */
+
+struct request *requests_push(struct request_queue *q)
+{
+	if (requests_len(q) == q->cap) {
+		uint32_t cap = q->cap ? q->cap * 2 : 16, n = requests_len(q);
+		struct request *ring = mem_try_alloc(cap * sizeof *ring);
+		if (!ring)
+			return NULL;
+		for (uint32_t i = 0; i < n; i++)
+			ring[i] = *requests_at(q, i);
+		mem_free(q->ring);
+		*q = (struct request_queue){ ring, 0, n, cap };
+	}
+	struct request *r = &q->ring[q->tail++ & (q->cap - 1)];
+	*r = (struct request){ 0 };
+	return r;
+}
+
+/* --- events --- */
+
+static void on_readable(struct stream *st)
+{
+	struct server *s = st->owner;
+	if (s->state == SERVER_CONNECTING || s->state == SERVER_TLS || s->state == SERVER_LOGIN)
+		server_login_readable(s);
+	else
+		relay_on_server_readable(s);
+}
+
+static void on_drained(struct stream *st)
+{
+	struct server *s = st->owner;
+	relay_on_server_drained(s);
+}
+
+static void on_open(struct stream *st)
+{
+	struct server *s = st->owner;
+	if (s->state == SERVER_CONNECTING)
+		server_login_start(s);
+	else
+		server_login_tls_done(s);
+}
+
+static void on_failed(struct stream *st, const char *why)
+{
+	struct server *s = st->owner;
+	char text[256];
+	snprintf(text, sizeof text, "%s", why);
+	server_close(s, text);
+}
+
+static const struct stream_ops server_ops = { on_readable, on_drained, on_open, on_failed };
+
+/* --- opening --- */
+
+static struct net_tuning tuning_of(const struct config *cfg)
+{
+	return (struct net_tuning){ .nodelay = true,
+				    .keepalive = cfg->tcp_keepalive,
+				    .keepidle_s = (int)(cfg->tcp_keepidle_us / 1000000),
+				    .keepintvl_s = (int)(cfg->tcp_keepintvl_us / 1000000),
+				    .keepcnt = cfg->tcp_keepcnt,
+				    .user_timeout_ms = cfg->tcp_user_timeout_ms };
+}
+
+static struct server *server_new(struct pool *p)
+{
+	struct server *s = mem_zalloc(sizeof *s);
+	s->pool = p;
+	s->id = atomic_fetch_add(&next_server_id, 1);
+	s->state = SERVER_CONNECTING;
+	s->tx = MSG_TX_IDLE;
+	s->connected_us = loop_now_us(p->worker->loop);
+	s->conn_epoch = p->conn_epoch;
+	s->status = params_ref(p->worker->params.empty);
+	s->profile = params_ref(p->worker->params.empty);
+	s->base = params_ref(p->worker->params.empty);
+	server_stmts_init(&s->stmts);
+	TAILQ_INSERT_TAIL(&p->others, s, link);
+	p->n_others++;
+	p->n_connecting++;
+	return s;
+}
+
+static void connect_now(struct server *s)
+{
+	struct pool *p = s->pool;
+	struct net_addr addr;
+	char why[256] = "the host's address is not known";
+	if (!host_address(p->host, &addr, &s->address_epoch) ||
+	    !stream_init_connect(&s->stream, p->worker->loop, &addr, &server_ops, s, why, sizeof why)) {
+		server_close(s, why);
+		return;
+	}
+	struct net_tuning tuning = tuning_of(p->du->config);
+	net_tune(s->stream.fd, &tuning);
+}
+
+void server_open(struct pool *p) { connect_now(server_new(p)); }
+
+struct server *server_open_dedicated(struct pool *p, struct client *c)
+{
+	struct server *s = server_new(p);
+	p->n_connecting--;
+	s->dedicated = true;
+	s->client = c;
+	connect_now(s);
+	return s->state == SERVER_CLOSING ? NULL : s;
+}
+
+void server_note_status(struct server *s, struct str name, struct str value)
+{
+	params_set(&s->pool->worker->params, &s->status, name, value);
+	if (str_ieq(name, STR("in_hot_standby")))
+		s->is_replica = str_eq(value, STR("on"));
+}
+
+const char *server_status(const struct server *s, const char *name) { return params_get(s->status, name); }
+
+/* --- closing --- */
+
+static void server_free(struct loop_grave *grave)
+{
+	struct server *s = CONTAINER_OF(grave, struct server, grave);
+	mem_free(s->reqs.ring);
+	buf_deinit(&s->part);
+	buf_deinit(&s->hold);
+	explicit_bzero(s->cancel_key, sizeof s->cancel_key);
+	mem_free(s);
+}
+
+static void drop_worker_state(struct server *s)
+{
+	struct worker *w = s->pool->worker;
+	server_stmts_clear(&s->stmts, &w->texts);
+	params_unref(&w->params, s->status);
+	params_unref(&w->params, s->profile);
+	params_unref(&w->params, s->pending);
+	params_unref(&w->params, s->base);
+	s->status = s->profile = s->pending = s->base = NULL;
+}
+
+static bool is_logging_in(const struct server *s)
+{
+	return s->state == SERVER_CONNECTING || s->state == SERVER_TLS || s->state == SERVER_LOGIN;
+}
+
+static void log_close(const struct server *s, const char *why, bool failed_login)
+{
+	struct log_subject about = { .kind = 'S', .id = s->id, .database = s->pool->du->database,
+				     .user = s->pool->du->server_user };
+	if (failed_login)
+		log_warning(&about, "cannot connect to %s:%d: %s", s->pool->host->name, s->pool->host->port, why);
+	else if (s->pool->du->config->log_disconnections)
+		log_info(&about, "closing connection to %s:%d: %s", s->pool->host->name, s->pool->host->port, why);
+}
+
+void server_close(struct server *s, const char *why)
+{
+	if (s->state == SERVER_CLOSING)
+		return;
+	struct pool *p = s->pool;
+	bool login = is_logging_in(s);
+	struct pgerr err;
+	log_close(s, why, login);
+	if (login && !s->login_error_set)
+		pgerr_set_fatal(&err, SQLSTATE_CONNECTION_FAILURE, "cannot connect to server %s:%d: %s", p->host->name,
+				p->host->port, why);
+	else
+		err = s->login_error;
+	bool unexpected = stream_is_open(&s->stream) && !s->expected_close;
+	stream_close(&s->stream);
+	if (s->client)
+		relay_on_server_lost(s, why);
+	pool_on_server_gone(s);
+	server_set_state(s, SERVER_CLOSING);
+	server_login_free(s);
+	if (s->cancels)
+		cancel_forget_server(s);
+	if (login && !s->dedicated) {
+		p->n_connecting--;
+		pool_on_server_failed(s, &err);
+	}
+	if (login || unexpected)
+		cluster_report_suspect(p->du->db->cluster, p->host);
+	drop_worker_state(s);
+	s->grave.free_fn = server_free;
+	loop_bury(p->worker->loop, &s->grave);
+	if (!login && p->n_waiters)
+		pool_grow(p);
+}
+
+void server_abandon(struct server *s, const char *why)
+{
+	if (s->state != SERVER_CLOSING && !is_logging_in(s))
+		cancel_server(s, NULL);
+	s->expected_close = true;
+	server_close(s, why);
+}
+
+/* --- between clients --- */
+
+void server_run_reset(struct server *s, enum reset_kind kind, const char *sql)
+{
+	struct buf out = { 0 };
+	struct wire_writer ww;
+	struct request *r = requests_push(&s->reqs);
+	server_set_state(s, SERVER_RESETTING);
+	s->resetting = kind;
+	ww_init(&ww, &out);
+	msg_put_query(&ww, str_of(sql));
+	if (!r || !ww_finish(&ww)) {
+		buf_deinit(&out);
+		server_close(s, "out of memory");
+		return;
+	}
+	*r = (struct request){ .kind = REQ_QUERY, .flags = REQF_SWALLOW };
+	s->error_seen = false;
+	enum stream_sent sent = stream_send(&s->stream, buf_head(&out), buf_len(&out));
+	buf_deinit(&out);
+	if (sent == STREAM_BROKEN)
+		server_close(s, stream_last_error());
+}
+
+static bool must_close(const struct server *s)
+{
+	return s->dirty || s->close_needed || s->dedicated || s->conn_epoch != s->pool->conn_epoch || s->pinned;
+}
+
+void server_settle_profile(struct server *s)
+{
+	struct params_table *t = &s->pool->worker->params;
+	if (s->pending) {
+		params_unref(t, s->profile);
+		s->profile = s->tx_spoiled && !RULE_BROKEN(C7) ? NULL : params_ref(s->pending);
+		params_unref(t, s->pending);
+		s->pending = NULL;
+	}
+	s->tx_spoiled = false;
+}
+
+void server_reset_done(struct server *s)
+{
+	struct params_table *t = &s->pool->worker->params;
+	bool failed = s->error_seen;
+	s->error_seen = false;
+	if (failed || s->tx != MSG_TX_IDLE) {
+		server_close(s, "reset failed");
+		return;
+	}
+	if (s->resetting == RESET_ROLLBACK) {
+		s->tx_spoiled = true;
+		server_settle_profile(s);
+	} else if (s->resetting == RESET_FULL) {
+		params_unref(t, s->pending);
+		s->pending = NULL;
+		params_unref(t, s->profile);
+		s->profile = params_ref(s->base);
+		s->suspect = s->tx_spoiled = s->needs_reset_query = false;
+		/* The query may have dropped the statements or not: each is closed before it is prepared again. */
+		server_stmts_doubt(&s->stmts);
+		server_stmts_set_unnamed(&s->stmts, &s->pool->worker->texts, NULL);
+	}
+	s->resetting = RESET_NOTHING;
+	server_release(s);
+}
+
+/* Every way back to the pool leads through here, as often as it takes: each step ends in this function again. */
+void server_release(struct server *s)
+{
+	const struct dbuser *du = s->pool->du;
+	CHECK(s->client == NULL);
+	if (s->state == SERVER_CLOSING)
+		return;
+	if (requests_len(&s->reqs)) {
+		server_set_state(s, SERVER_DRAINING);
+		return;
+	}
+	if (must_close(s)) {
+		s->expected_close = true;
+		server_close(s, s->dirty || s->pinned ? "its client's session state went with it" : "replaced");
+		return;
+	}
+	if (s->cancels && !RULE_BROKEN(G3)) {
+		server_set_state(s, SERVER_FENCED);
+		return;
+	}
+	if (s->tx != MSG_TX_IDLE) {
+		server_run_reset(s, RESET_ROLLBACK, "ROLLBACK");
+		return;
+	}
+	if (s->profile == NULL || s->suspect) {
+		server_run_reset(s, RESET_FULL, "DISCARD ALL");
+		return;
+	}
+	if (s->needs_reset_query && *du->config->server_reset_query) {
+		s->needs_reset_query = false;
+		server_run_reset(s, RESET_FULL, du->config->server_reset_query);
+		return;
+	}
+	pool_put(s->pool, s);
+}
+
+/* --- changing worker --- */
+
+struct server_move {
+	struct loop_msg msg;
+	struct server *s;
+	struct worker *to;
+	struct host *host;
+	char *status;  /* owned: key of a params set, portable between workers */
+	size_t status_len;
+	char *base;    /* owned: the same of server.base */
+	size_t base_len;
+	char *key;     /* owned: the pool's */
+	size_t key_len;
+};
+
+static void move_free(struct server_move *m)
+{
+	mem_free(m->status);
+	mem_free(m->base);
+	mem_free(m->key);
+	mem_free(m);
+}
+
+/* The statements and settings of the other worker's tables mean nothing here: one DISCARD ALL makes it as new. */
+static void on_move(struct loop *loop, struct loop_msg *msg)
+{
+	struct server_move *m = CONTAINER_OF(msg, struct server_move, msg);
+	struct server *s = m->s;
+	struct pool *p;
+	HASH_FIND(hh, m->to->pools, m->key, m->key_len, p);
+	CHECK(p); /* only a worker whose client waits in this pool is given a server */
+	s->pool = p;
+	s->conn_epoch = p->conn_epoch;
+	s->status = params_from_key(&m->to->params, m->status, m->status_len);
+	s->base = params_from_key(&m->to->params, m->base, m->base_len);
+	s->profile = params_ref(s->base);
+	TAILQ_INSERT_TAIL(&p->others, s, link);
+	p->n_others++;
+	s->move = NULL;
+	move_free(m);
+	stream_attach(&s->stream, loop);
+	server_run_reset(s, RESET_FULL, "DISCARD ALL");
+}
+
+static char *copy_of(const char *p, size_t n)
+{
+	char *copy = mem_alloc(n);
+	memcpy(copy, p, n);
+	return copy;
+}
+
+void server_move_to(struct server *s, struct worker *target)
+{
+	struct pool *p = s->pool;
+	struct server_move *m = mem_zalloc(sizeof *m);
+	*m = (struct server_move){ .msg.fn = on_move, .s = s, .to = target, .host = p->host };
+	m->status_len = s->status->key_len;
+	m->status = copy_of(s->status->key, m->status_len);
+	m->base_len = s->base->key_len;
+	m->base = copy_of(s->base->key, m->base_len);
+	m->key_len = p->key_len;
+	m->key = copy_of(p->key, m->key_len);
+	TAILQ_REMOVE(&p->others, s, link);
+	p->n_others--;
+	drop_worker_state(s);
+	server_stmts_init(&s->stmts);
+	s->move = m;
+	stream_detach(&s->stream);
+	loop_post(target->loop, &m->msg);
+}

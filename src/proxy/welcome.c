@@ -1,0 +1,141 @@
+/* proxy/welcome.c - the first contact of a client with a server: its greeting, or a replication connection.
+ *
+ * What ParameterStatus tells a client must be what a backend with its settings would say, spelling included
+ * (client_encoding "utf8" is reported as "UTF8").  So the first client with a set of settings waits for a backend that
+ * has taken them; later ones get the same answer from the cache. */
+#include "base/mem.h"
+#include "proxy/database.h"
+#include "proxy/emit.h"
+#include "proxy/params.h"
+#include "proxy/pool.h"
+#include "proxy/relay_priv.h"
+#include "proxy/worker.h"
+#include "wire/msg.h"
+
+void relay_welcome(struct client *c)
+{
+	struct params *status = dbuser_welcome_find(c->du, c->startup);
+	if (status) {
+		client_welcome(c, status);
+		return;
+	}
+	c->seg = (struct client_segment){ .role = ROLE_PRIMARY, .welcome = true, .consistency = CONSISTENCY_EVENTUAL };
+	/* Without a primary a replica says the same of these settings; reads shall go on. */
+	if (!cluster_primary(c->du->db->cluster) && cluster_count_role(c->du->db->cluster, HOST_REPLICA))
+		c->seg.role = ROLE_REPLICA;
+	client_set_state(c, CLIENT_WELCOME);
+	relay_request(c);
+}
+
+void relay_start_welcome(struct client *c, struct server *s)
+{
+	if (s->profile == c->profile) {
+		relay_welcome_done(c, s, NULL);
+		return;
+	}
+	(void)emit_prelude_only(c, s);
+}
+
+void relay_welcome_done(struct client *c, struct server *s, const struct pgerr *err)
+{
+	struct pgerr copy;
+	struct params *status = params_ref(s->status);
+	server_settle_profile(s);
+	c->seg.welcome = false;
+	relay_unlink(c);
+	if (err) {
+		copy = *err;
+		copy.severity = PGERR_FATAL;
+		client_close(c, &copy, copy.message);
+	} else {
+		dbuser_welcome_add(c->du, c->startup, status);
+		client_welcome(c, status);
+	}
+	params_unref(&s->pool->worker->params, status);
+	server_release(s);
+	if (c->state == CLIENT_IDLE)
+		client_process(c);
+}
+
+/* --- replication --- */
+
+void relay_start_raw(struct client *c)
+{
+	struct host *host = cluster_primary(c->du->db->cluster);
+	struct pgerr err;
+	client_set_state(c, CLIENT_RAW);
+	stream_want_read(&c->stream, false);
+	if (!host) {
+		pgerr_set_fatal(&err, SQLSTATE_CANNOT_CONNECT_NOW, "there is no primary to replicate from");
+		client_close(c, &err, err.message);
+		return;
+	}
+	c->srv = server_open_dedicated(pool_get(c->du, host), c);
+}
+
+static void put_status(struct wire_writer *ww, const struct params *p)
+{
+	for (unsigned i = 0; i < p->n; i++)
+		msg_put_parameter_status(ww, str_of(params_display_name(p->items[i].name)), str_of(p->items[i].value));
+}
+
+/* The server has let it in: from here on bytes pass through, whatever they say (G4). */
+void relay_raw_ready(struct client *c, struct server *s)
+{
+	struct wire_writer ww;
+	struct buf *out = &c->worker->reply;
+	c->srv = s;
+	server_set_state(s, SERVER_LINKED);
+	buf_clear(out);
+	ww_init(&ww, out);
+	msg_put_auth_ok(&ww);
+	put_status(&ww, s->status);
+	msg_put_key_data(&ww, c->pid, (struct str){ (char *)c->key, c->key_len });
+	msg_put_ready(&ww, MSG_TX_IDLE);
+	if (!ww_finish(&ww)) {
+		client_close(c, NULL, "out of memory");
+		return;
+	}
+	if (client_send(c, buf_head(out), buf_len(out)))
+		stream_want_read(&c->stream, true);
+}
+
+/* --- greeting --- */
+
+void client_note_status(struct client *c, struct str name, struct str value)
+{
+	params_set(&c->worker->params, &c->view, name, value);
+	if (str_ieq(name, STR("standard_conforming_strings")))
+		c->sql_options.std_strings = str_eq(value, STR("on"));
+	if (str_ieq(name, STR("client_encoding")))
+		c->sql_options.ascii_unsafe = str_eq(value, STR("SJIS")) || str_eq(value, STR("BIG5")) ||
+					      str_eq(value, STR("GBK")) || str_eq(value, STR("UHC")) ||
+					      str_eq(value, STR("GB18030")) || str_eq(value, STR("JOHAB")) ||
+					      str_eq(value, STR("SHIFT_JIS_2004"));
+}
+
+void client_welcome(struct client *c, struct params *status)
+{
+	struct wire_writer ww;
+	struct buf *out = &c->worker->reply;
+	const char *encoding = params_get(status, "client_encoding"), *std = params_get(status, "standard_conforming_strings");
+	params_unref(&c->worker->params, c->view);
+	c->view = params_ref(status);
+	client_note_status(c, STR("application_name"), str_of(c->application));
+	client_note_status(c, STR("client_encoding"), str_of(encoding ? encoding : "UTF8"));
+	client_note_status(c, STR("standard_conforming_strings"), str_of(std ? std : "on"));
+	/* A client that may write must not take its server for a standby (target_session_attrs). */
+	if (params_get(status, "in_hot_standby"))
+		client_note_status(c, STR("in_hot_standby"), STR("off"));
+	buf_clear(out);
+	ww_init(&ww, out);
+	put_status(&ww, c->view);
+	msg_put_key_data(&ww, c->pid, (struct str){ (char *)c->key, c->key_len });
+	msg_put_ready(&ww, MSG_TX_IDLE);
+	if (!ww_finish(&ww)) {
+		client_close(c, NULL, "out of memory");
+		return;
+	}
+	client_set_state(c, CLIENT_IDLE);
+	(void)!client_send(c, buf_head(out), buf_len(out));
+}

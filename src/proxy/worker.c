@@ -1,0 +1,381 @@
+/* proxy/worker.c - see proxy/worker.h. */
+#include "proxy/worker.h"
+
+#include <stdio.h>
+#include <unistd.h>
+#include "auth/userdb.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "cluster/balance.h"
+#include "cluster/monitor.h"
+#include "io/tls.h"
+#include "proxy/client.h"
+#include "proxy/consistency.h"
+#include "proxy/database.h"
+#include "proxy/relay.h"
+#include "sql/shapes.h"
+#include "wire/pgerr.h"
+
+enum {
+	TICK_US = 100 * 1000,
+	FREE_BLOCKS_MAX = 256,
+	TEXTS_UNUSED_BYTES_MAX = 4 * 1024 * 1024,
+};
+
+static struct worker *workers;
+static unsigned n_workers;
+
+/* --- runtime --- */
+
+static struct tls_ctx *make_tls(const struct config *cfg, bool client_side, char *err, size_t err_size, bool *failed)
+{
+	struct tls_options o = { 0 };
+	*failed = false;
+	if (client_side) {
+		o = (struct tls_options){ (enum tls_mode)cfg->client_tls_sslmode, cfg->client_tls_key_file,
+					  cfg->client_tls_cert_file, cfg->client_tls_ca_file, cfg->client_tls_protocols,
+					  cfg->client_tls_ciphers, cfg->client_tls13_ciphers, cfg->client_tls_ecdhcurve };
+	} else {
+		o = (struct tls_options){ (enum tls_mode)cfg->server_tls_sslmode, cfg->server_tls_key_file,
+					  cfg->server_tls_cert_file, cfg->server_tls_ca_file, cfg->server_tls_protocols,
+					  cfg->server_tls_ciphers, cfg->server_tls13_ciphers, NULL };
+	}
+	if (o.mode == TLS_DISABLE)
+		return NULL;
+	struct tls_ctx *ctx = client_side ? tls_ctx_new_server(&o, err, err_size) : tls_ctx_new_client(&o, err, err_size);
+	*failed = ctx == NULL;
+	return ctx;
+}
+
+struct runtime *runtime_new(const struct config *config, char *err, size_t err_size)
+{
+	struct runtime *r = mem_zalloc(sizeof *r);
+	bool failed;
+	atomic_init(&r->refs, 1);
+	r->config = config;
+	r->users = *config->auth_file ? userdb_load(config->auth_file, err, err_size) : userdb_new_empty();
+	if (!r->users)
+		goto fail;
+	r->client_tls = make_tls(config, true, err, err_size, &failed);
+	if (failed)
+		goto fail;
+	r->server_tls = make_tls(config, false, err, err_size, &failed);
+	if (failed)
+		goto fail;
+	return r;
+fail:
+	runtime_unref(r);
+	return NULL;
+}
+
+struct runtime *runtime_ref(struct runtime *r)
+{
+	atomic_fetch_add(&r->refs, 1);
+	return r;
+}
+
+void runtime_unref(struct runtime *r)
+{
+	if (!r || atomic_fetch_sub(&r->refs, 1) != 1)
+		return;
+	config_unref(r->config);
+	userdb_unref(r->users);
+	tls_ctx_unref(r->client_tls);
+	tls_ctx_unref(r->server_tls);
+	mem_free(r);
+}
+
+/* --- blocks --- */
+
+bool worker_block_get(struct worker *w, struct buf *b)
+{
+	void *block = w->free_blocks;
+	if (block) {
+		memcpy(&w->free_blocks, block, sizeof w->free_blocks);
+		w->n_free_blocks--;
+	} else {
+		block = mem_try_alloc(CLIENT_BLOCK_BYTES);
+	}
+	*b = (struct buf){ .data = block, .cap = block ? CLIENT_BLOCK_BYTES : 0 };
+	return block != NULL;
+}
+
+void worker_block_put(struct worker *w, struct buf *b)
+{
+	if (b->cap == CLIENT_BLOCK_BYTES && w->n_free_blocks < FREE_BLOCKS_MAX) {
+		memcpy(b->data, &w->free_blocks, sizeof w->free_blocks);
+		w->free_blocks = b->data;
+		w->n_free_blocks++;
+		*b = (struct buf){ 0 };
+	} else {
+		buf_deinit(b);
+	}
+}
+
+uint64_t worker_random(struct worker *w) { return balance_random(&w->rng); }
+
+/* --- events --- */
+
+static void wake_role_waiters(struct worker *w)
+{
+	unsigned n = 0;
+	struct client *c;
+	TAILQ_FOREACH(c, &w->role_wait, wait)
+		n++;
+	while (n-- && (c = TAILQ_FIRST(&w->role_wait))) {
+		if (!cluster_primary(c->du->db->cluster)) {
+			TAILQ_REMOVE(&w->role_wait, c, wait);
+			TAILQ_INSERT_TAIL(&w->role_wait, c, wait);
+			continue;
+		}
+		TAILQ_REMOVE(&w->role_wait, c, wait);
+		client_set_state(c, CLIENT_IDLE);
+		relay_request(c);
+	}
+}
+
+static void on_cluster_change(void *arg)
+{
+	struct worker *w = arg;
+	struct pool *p;
+	consistency_wake(w);
+	wake_role_waiters(w);
+	LIST_FOREACH(p, &w->pool_list, all)
+	{
+		if (p->n_waiters)
+			pool_grow(p);
+	}
+}
+
+static void tick_clients(struct worker *w, uint64_t now)
+{
+	struct client *c, *next;
+	for (c = TAILQ_FIRST(&w->clients); c; c = next) {
+		next = TAILQ_NEXT(c, link);
+		client_tick(c, now);
+	}
+}
+
+static void on_tick(struct loop_timer *t)
+{
+	struct worker *w = CONTAINER_OF(t, struct worker, tick);
+	uint64_t now = loop_now_us(w->loop);
+	struct pool *p;
+	LIST_FOREACH(p, &w->pool_list, all)
+		pool_tick(p, now);
+	tick_clients(w, now);
+	wake_role_waiters(w);
+}
+
+/* --- life --- */
+
+static void *worker_main(void *arg)
+{
+	struct worker *w = arg;
+	loop_run(w->loop);
+	return NULL;
+}
+
+static void worker_init(struct worker *w, unsigned index, struct runtime *runtime)
+{
+	char name[32];
+	snprintf(name, sizeof name, "worker-%u", index);
+	w->index = index;
+	w->runtime = runtime_ref(runtime);
+	w->loop = loop_new(name);
+	w->shapes = shapes_new(SHAPES_DEFAULT_COUNT, SHAPES_DEFAULT_BYTES);
+	stmt_texts_init(&w->texts, TEXTS_UNUSED_BYTES_MAX, shape_unref);
+	params_table_init(&w->params);
+	LIST_INIT(&w->pool_list);
+	LIST_INIT(&w->cancels);
+	TAILQ_INIT(&w->clients);
+	TAILQ_INIT(&w->fresh_wait);
+	TAILQ_INIT(&w->role_wait);
+	w->scratch = mem_alloc(WORKER_SCRATCH_BYTES);
+	w->rng = ((uint64_t)getpid() << 32) ^ index ^ loop_now_us(w->loop);
+	loop_timer_init(&w->tick, w->loop, on_tick);
+	loop_timer_init(&w->fresh_timer, w->loop, consistency_on_timer);
+	loop_timer_start_periodic(&w->tick, TICK_US);
+	w->listener.loop = w->loop;
+	w->listener.on_change = on_cluster_change;
+	w->listener.arg = w;
+	cluster_listener_add(&w->listener);
+}
+
+bool workers_start(struct runtime *runtime, unsigned n)
+{
+	workers = mem_zalloc(n * sizeof *workers);
+	n_workers = n;
+	for (unsigned i = 0; i < n; i++)
+		worker_init(&workers[i], i, runtime);
+	for (unsigned i = 0; i < n; i++) {
+		if (pthread_create(&workers[i].thread, NULL, worker_main, &workers[i]) != 0)
+			return false;
+	}
+	return true;
+}
+
+struct stop_msg {
+	struct loop_msg msg;
+	struct worker *w;
+};
+
+static void on_stop(struct loop *loop, struct loop_msg *msg)
+{
+	struct stop_msg *m = CONTAINER_OF(msg, struct stop_msg, msg);
+	struct worker *w = m->w;
+	struct client *c;
+	struct pgerr err;
+	mem_free(m);
+	pgerr_set_fatal(&err, SQLSTATE_ADMIN_SHUTDOWN, "terminating connection due to administrator command");
+	while ((c = TAILQ_FIRST(&w->clients)))
+		client_close(c, &err, "shutting down");
+	pools_free(w);
+	loop_stop(loop);
+}
+
+static void worker_free(struct worker *w)
+{
+	cluster_listener_remove(&w->listener);
+	loop_timer_stop(&w->tick);
+	loop_timer_stop(&w->fresh_timer);
+	loop_free(w->loop);
+	dbusers_free(w);
+	stmt_texts_deinit(&w->texts);
+	shapes_free(w->shapes);
+	params_table_deinit(&w->params);
+	mem_free(w->scratch);
+	buf_deinit(&w->out);
+	buf_deinit(&w->reply);
+	while (w->free_blocks) {
+		struct buf b;
+		(void)!worker_block_get(w, &b);
+		buf_deinit(&b);
+	}
+	runtime_unref(w->runtime);
+}
+
+void workers_stop(void)
+{
+	for (unsigned i = 0; i < n_workers; i++) {
+		struct stop_msg *m = mem_zalloc(sizeof *m);
+		*m = (struct stop_msg){ .msg.fn = on_stop, .w = &workers[i] };
+		loop_post(workers[i].loop, &m->msg);
+	}
+	for (unsigned i = 0; i < n_workers; i++)
+		pthread_join(workers[i].thread, NULL);
+	for (unsigned i = 0; i < n_workers; i++)
+		worker_free(&workers[i]);
+	mem_free(workers);
+	workers = NULL;
+	n_workers = 0;
+}
+
+unsigned workers_count(void) { return n_workers; }
+struct worker *workers_get(unsigned index) { return &workers[index]; }
+
+int workers_clients(void)
+{
+	int n = 0;
+	for (unsigned i = 0; i < n_workers; i++)
+		n += atomic_load_explicit(&workers[i].n_clients, memory_order_relaxed);
+	return n;
+}
+
+/* --- new clients --- */
+
+struct accept_msg {
+	struct loop_msg msg;
+	struct worker *w;
+	struct net_addr peer;
+	int fd;
+	bool is_unix;
+};
+
+static void on_accept(struct loop *loop, struct loop_msg *msg)
+{
+	struct accept_msg *m = CONTAINER_OF(msg, struct accept_msg, msg);
+	(void)loop;
+	client_accept(m->w, m->fd, &m->peer, m->is_unix);
+	mem_free(m);
+}
+
+void workers_accept(int fd, const struct net_addr *peer, bool is_unix)
+{
+	struct worker *least = &workers[0];
+	for (unsigned i = 1; i < n_workers; i++) {
+		if (atomic_load(&workers[i].n_clients) < atomic_load(&least->n_clients))
+			least = &workers[i];
+	}
+	struct accept_msg *m = mem_zalloc(sizeof *m);
+	*m = (struct accept_msg){ .msg.fn = on_accept, .w = least, .peer = *peer, .fd = fd, .is_unix = is_unix };
+	atomic_fetch_add(&least->n_clients, 1);
+	loop_post(least->loop, &m->msg);
+}
+
+/* --- reload --- */
+
+struct reload_msg {
+	struct loop_msg msg;
+	struct worker *w;
+	struct runtime *runtime;
+};
+
+static void on_reload(struct loop *loop, struct loop_msg *msg)
+{
+	struct reload_msg *m = CONTAINER_OF(msg, struct reload_msg, msg);
+	struct runtime *old = m->w->runtime;
+	(void)loop;
+	m->w->runtime = m->runtime;
+	dbusers_reconfigure(m->w);
+	runtime_unref(old);
+	mem_free(m);
+}
+
+void workers_reconfigure(struct runtime *runtime)
+{
+	for (unsigned i = 0; i < n_workers; i++) {
+		struct reload_msg *m = mem_zalloc(sizeof *m);
+		*m = (struct reload_msg){ .msg.fn = on_reload, .w = &workers[i], .runtime = runtime_ref(runtime) };
+		loop_post(workers[i].loop, &m->msg);
+	}
+}
+
+/* --- asking all workers --- */
+
+struct collect {
+	struct loop_msg msg;
+	struct loop *caller;
+	unsigned at;
+	void (*fn)(struct worker *w, void *arg);
+	void (*done)(void *arg);
+	void *arg;
+};
+
+static void on_collect(struct loop *loop, struct loop_msg *msg);
+
+static void collect_next(struct collect *k)
+{
+	k->msg.fn = on_collect;
+	loop_post(k->at < n_workers ? workers[k->at].loop : k->caller, &k->msg);
+}
+
+static void on_collect(struct loop *loop, struct loop_msg *msg)
+{
+	struct collect *k = CONTAINER_OF(msg, struct collect, msg);
+	(void)loop;
+	if (k->at < n_workers) {
+		k->fn(&workers[k->at++], k->arg);
+		collect_next(k);
+		return;
+	}
+	k->done(k->arg);
+	mem_free(k);
+}
+
+void workers_collect(struct loop *caller, void (*fn)(struct worker *w, void *arg), void (*done)(void *arg), void *arg)
+{
+	struct collect *k = mem_zalloc(sizeof *k);
+	*k = (struct collect){ .caller = caller, .fn = fn, .done = done, .arg = arg };
+	collect_next(k);
+}
