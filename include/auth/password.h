@@ -26,7 +26,7 @@ const char *secret_kind_name(enum secret_kind kind);
 /* The empty string is SECRET_NONE: nobody can log in with it. */
 enum secret_kind secret_parse(struct str text);
 
-/* What md5 stores: "md5" + hex(md5(password + user)).  false: MD5 is switched off in the cryptographic library (FIPS). */
+/* What md5 stores: "md5" + hex(md5(password + user)).  false: the cryptographic library has no MD5 (FIPS). */
 bool md5_secret(struct str password, struct str user, char out[MD5_TEXT_BYTES + 1]) MUSTCHECK;
 /* What a client answers to a salt: "md5" + hex(md5(hex part of the stored form + salt)). */
 bool md5_response(struct str stored_md5, const uint8_t salt[MD5_SALT_BYTES], char out[MD5_TEXT_BYTES + 1]) MUSTCHECK;

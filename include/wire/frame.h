@@ -49,7 +49,7 @@ enum frame_phase { FRAME_IN_LOGIN = 1, FRAME_IN_QUERY = 2, FRAME_IN_COPY = 4 };
 	X(FLUSH, 'H', "Flush", FRAME_AFTER_LOGIN) \
 	X(FUNCTION_CALL, 'F', "FunctionCall", FRAME_IN_QUERY) \
 	X(PARSE, 'P', "Parse", FRAME_IN_QUERY) \
-	X(PASSWORD, 'p', "PasswordMessage", FRAME_IN_LOGIN) /* also SASL*Response: the Authentication* before it decides */ \
+	X(PASSWORD, 'p', "PasswordMessage", FRAME_IN_LOGIN) /* also SASL*Response, by the Authentication* before */ \
 	X(QUERY, 'Q', "Query", FRAME_IN_QUERY) \
 	X(SYNC, 'S', "Sync", FRAME_AFTER_LOGIN) \
 	X(TERMINATE, 'X', "Terminate", FRAME_AFTER_LOGIN)

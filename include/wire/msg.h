@@ -138,7 +138,8 @@ void msg_put_query(struct wire_writer *w, struct str sql);
 /* types: oids in host order, may be NULL when count is 0. */
 void msg_put_parse(struct wire_writer *w, struct str name, struct str sql, const uint32_t *types, size_t count);
 /* Text parameters (p == NULL: SQL NULL), results in text. */
-void msg_put_bind(struct wire_writer *w, struct str portal, struct str statement, const struct str *values, size_t count);
+void msg_put_bind(struct wire_writer *w, struct str portal, struct str statement, const struct str *values,
+		  size_t count);
 void msg_put_describe(struct wire_writer *w, enum msg_target target, struct str name);
 void msg_put_close(struct wire_writer *w, enum msg_target target, struct str name);
 void msg_put_execute(struct wire_writer *w, struct str portal, uint32_t max_rows);

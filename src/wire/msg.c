@@ -84,7 +84,11 @@ static bool parse_describe(const uint8_t *body, size_t n, struct msg_describe *o
 	return wr_done(&r) && target == (uint8_t)out->target;
 }
 
-bool msg_parse_describe(const uint8_t *body, size_t n, struct msg_describe *out) { return parse_describe(body, n, out); }
+bool msg_parse_describe(const uint8_t *body, size_t n, struct msg_describe *out)
+{
+	return parse_describe(body, n, out);
+}
+
 bool msg_parse_close(const uint8_t *body, size_t n, struct msg_describe *out) { return parse_describe(body, n, out); }
 
 bool msg_parse_execute(const uint8_t *body, size_t n, struct msg_execute *out)
@@ -379,7 +383,8 @@ static void put_values(struct wire_writer *w, const struct str *values, size_t c
 		ww_value(w, values[i]);
 }
 
-void msg_put_bind(struct wire_writer *w, struct str portal, struct str statement, const struct str *values, size_t count)
+void msg_put_bind(struct wire_writer *w, struct str portal, struct str statement, const struct str *values,
+		  size_t count)
 {
 	ww_begin(w, MSG_BIND);
 	ww_str(w, portal);
