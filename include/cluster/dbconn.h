@@ -31,14 +31,14 @@ struct dbconn {
 	struct loop *loop;            /* borrowed */
 	const struct dbconn_ops *ops; /* static */
 	enum dbconn_state state;
-	PGconn *pg;                   /* owned or NULL */
-	PGresult *result;             /* owned or NULL: what the running command has given so far */
-	struct event event;           /* pending while state is not CLOSED */
-	uint64_t deadline_us;         /* 0 none */
-	unsigned generation;          /* grows with each close: tells a callback's caller that all has changed */
-	bool needs_password;          /* the server wanted a password that we do not have */
-	char error[256];              /* of the last failure, one line */
-	char sqlstate[6];             /* of the last failure, "" when the server did not say one */
+	PGconn *pg;           /* owned or NULL */
+	PGresult *result;     /* owned or NULL: what the running command has given so far */
+	struct event event;   /* pending while state is not CLOSED */
+	uint64_t deadline_us; /* 0 none */
+	unsigned generation;  /* grows with each close: tells a callback's caller that all has changed */
+	bool needs_password;  /* the server wanted a password that we do not have */
+	char error[256];      /* of the last failure, one line */
+	char sqlstate[6];     /* of the last failure, "" when the server did not say one */
 };
 
 /* Everything is borrowed for the call. */
@@ -48,7 +48,7 @@ struct dbconn_settings {
 	int port;
 	struct monitor_login login;
 	struct monitor_tls tls;
-	const char *options;         /* for libpq's "options" */
+	const char *options; /* for libpq's "options" */
 };
 
 void dbconn_init(struct dbconn *c, struct loop *loop, const struct dbconn_ops *ops);

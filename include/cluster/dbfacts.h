@@ -36,12 +36,12 @@ struct dbfacts {
 	_Atomic uint64_t ddl_seq;    /* starts at 1, grows with dbfacts_note_ddl() */
 	_Atomic uint64_t proved_seq; /* ddl_seq as the newest finished load began; 0: no load, or too long ago */
 	_Atomic uint64_t role_settings_hash; /* E7: of pg_db_role_setting for this database; 0 unknown */
-	_Atomic bool used;           /* since the loader looked last */
-	_Atomic bool woken;          /* the loader has been told and has not looked yet */
-	pthread_mutex_t mutex;       /* guards current, and what find_or_add and configure set */
-	struct catalog *current;     /* owned reference or NULL */
-	struct loop_msg wake;        /* the loader's */
-	struct dbfacts_loader *loader; /* owned */
+	_Atomic bool used;                   /* since the loader looked last */
+	_Atomic bool woken;                  /* the loader has been told and has not looked yet */
+	pthread_mutex_t mutex;               /* guards current, and what find_or_add and configure set */
+	struct catalog *current;             /* owned reference or NULL */
+	struct loop_msg wake;                /* the loader's */
+	struct dbfacts_loader *loader;       /* owned */
 	LIST_ENTRY(dbfacts) link;
 };
 

@@ -45,10 +45,10 @@ const struct wal_round *wal_rounds_newest(const struct wal_rounds *rounds);
 struct standby {
 	bool connected;
 	bool has_replay;
-	uint64_t min_round;     /* rounds up to this began before the connection: no proof (B3) */
-	uint64_t replay;        /* position of the last poll answered */
-	uint64_t replay_round;  /* newest round begun when that poll was sent */
-	uint32_t timeline;      /* 0 unknown */
+	uint64_t min_round;    /* rounds up to this began before the connection: no proof (B3) */
+	uint64_t replay;       /* position of the last poll answered */
+	uint64_t replay_round; /* newest round begun when that poll was sent */
+	uint32_t timeline;     /* 0 unknown */
 	uint32_t primary_timeline;
 	uint64_t fresh_round;   /* 0 none */
 	uint64_t fresh_sent_us; /* when that round's sample was sent */
@@ -65,7 +65,8 @@ struct standby_reply {
 	bool has_replay;
 	uint64_t replay, sent_round;
 };
-bool standby_on_poll(struct standby *s, const struct wal_rounds *rounds, const struct standby_reply *reply, uint64_t now_us);
+bool standby_on_poll(struct standby *s, const struct wal_rounds *rounds, const struct standby_reply *reply,
+                     uint64_t now_us);
 /* A sample has arrived: perhaps the last poll proves it already. */
 bool standby_on_sample(struct standby *s, const struct wal_rounds *rounds, uint64_t now_us);
 

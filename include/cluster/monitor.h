@@ -24,11 +24,11 @@ struct monitor_tls {
 	const char *min_protocol, *max_protocol; /* "TLSv1.2", ... */
 };
 struct monitor_options {
-	uint64_t interval_us;           /* monitor_interval */
-	uint64_t connect_timeout_us;    /* 0: the probe's deadline, max(1 s, 5 intervals) */
-	uint64_t dns_ttl_us;            /* names are resolved again after this; 0: 15 s */
-	uint64_t facts_refresh_us;      /* 0: 60 s */
-	struct monitor_login login;     /* monitor_user (or auth_user), monitor_password, monitor_dbname */
+	uint64_t interval_us;        /* monitor_interval */
+	uint64_t connect_timeout_us; /* 0: the probe's deadline, max(1 s, 5 intervals) */
+	uint64_t dns_ttl_us;         /* names are resolved again after this; 0: 15 s */
+	uint64_t facts_refresh_us;   /* 0: 60 s */
+	struct monitor_login login;  /* monitor_user (or auth_user), monitor_password, monitor_dbname */
 	struct monitor_tls tls;
 };
 
@@ -47,16 +47,16 @@ struct monitor_row {
 	const struct host *host; /* borrowed, for ever */
 	enum host_role role;
 	uint32_t timeline;
-	uint64_t lsn;            /* insert position of a primary, replay position of a standby; 0 unknown */
-	uint64_t lag_us;         /* HOST_LAG_UNKNOWN: unknown, and for a primary 0 */
-	uint64_t replay_age_us;  /* now() - pg_last_xact_replay_timestamp() by the standby's clock; for people only */
+	uint64_t lsn;           /* insert position of a primary, replay position of a standby; 0 unknown */
+	uint64_t lag_us;        /* HOST_LAG_UNKNOWN: unknown, and for a primary 0 */
+	uint64_t replay_age_us; /* now() - pg_last_xact_replay_timestamp() by the standby's clock; for people only */
 	uint64_t catchup_us;
 	uint64_t fresh_round, round;
-	uint64_t since_us;       /* CLOCK_MONOTONIC of the last change of role */
+	uint64_t since_us; /* CLOCK_MONOTONIC of the last change of role */
 	uint64_t system_identifier;
-	int server_version;      /* as PQserverVersion(): 150004 */
+	int server_version; /* as PQserverVersion(): 150004 */
 	char address[NET_NAME_SIZE];
-	char error[256];         /* last error, "" none */
+	char error[256]; /* last error, "" none */
 };
 /* Calls fn for each host of each cluster with a snapshot taken under a mutex. */
 void monitor_status(void (*fn)(const struct monitor_row *row, void *arg), void *arg);

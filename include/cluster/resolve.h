@@ -25,7 +25,7 @@ void resolver_free(struct resolver *r); /* open questions are dropped; cancel th
 
 /* False: it has been answered already.  True: *request is set until the answer comes. */
 bool resolve_start(struct resolver *r, const char *host, int port, resolve_fn fn, void *arg,
-		   struct resolve_request **request);
+                   struct resolve_request **request);
 void resolve_cancel(struct resolve_request *request); /* fn will not be called */
 
 #endif

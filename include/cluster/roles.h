@@ -21,7 +21,7 @@ enum host_answer {
 struct host_view {
 	enum host_answer answer;
 	bool in_recovery;
-	uint32_t timeline;          /* of a primary, from the name of its WAL file; 0 unknown */
+	uint32_t timeline; /* of a primary, from the name of its WAL file; 0 unknown */
 	uint64_t system_identifier;
 };
 
@@ -31,19 +31,19 @@ struct role_memory {
 	uint32_t timeline;          /* highest timeline of a primary accepted */
 };
 
-#define ROLE_VERDICTS(X)                                                                                              \
-	X(ONE, "one primary")                                                                                         \
-	X(NONE, "no primary")                                                                                         \
-	X(EARLY, "not every host has answered yet")                                                                   \
-	X(NEWER_WINS, "several primaries: the one with the newest timeline is used, the others are fenced")           \
-	X(SPLIT, "several primaries claim the same timeline: no writes until only one is left")                       \
-	X(STALE, "the only primary has an older timeline than one that was used before: fenced")                      \
+#define ROLE_VERDICTS(X)                                                                                               \
+	X(ONE, "one primary")                                                                                          \
+	X(NONE, "no primary")                                                                                          \
+	X(EARLY, "not every host has answered yet")                                                                    \
+	X(NEWER_WINS, "several primaries: the one with the newest timeline is used, the others are fenced")            \
+	X(SPLIT, "several primaries claim the same timeline: no writes until only one is left")                        \
+	X(STALE, "the only primary has an older timeline than one that was used before: fenced")                       \
 	X(BLIND, "the only host does not let the monitor log in: taken for a primary, no reads are split")
 enum role_verdict {
 #define ROLE_VERDICT_ENUM(id, text) VERDICT_##id,
 	ROLE_VERDICTS(ROLE_VERDICT_ENUM)
 #undef ROLE_VERDICT_ENUM
-	VERDICT_COUNT
+	    VERDICT_COUNT
 };
 const char *role_verdict_text(enum role_verdict verdict);
 

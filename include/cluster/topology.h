@@ -24,18 +24,18 @@
 #include "io/loop.h"
 #include "io/net.h"
 
-#define HOST_ROLES(X)                                                                                                 \
-	X(UNKNOWN, "unknown", "not yet seen by the monitor")                                                          \
-	X(PRIMARY, "primary", "takes writes")                                                                         \
-	X(REPLICA, "replica", "in recovery, same system, reachable")                                                  \
-	X(DOWN, "down", "does not answer, refuses the login, or is not one of this cluster")                          \
+#define HOST_ROLES(X)                                                                                                  \
+	X(UNKNOWN, "unknown", "not yet seen by the monitor")                                                           \
+	X(PRIMARY, "primary", "takes writes")                                                                          \
+	X(REPLICA, "replica", "in recovery, same system, reachable")                                                   \
+	X(DOWN, "down", "does not answer, refuses the login, or is not one of this cluster")                           \
 	X(FENCED, "fenced", "calls itself primary, but another one is newer or equal: gets nothing")
 
 enum host_role {
 #define HOST_ROLE_ENUM(id, name, doc) HOST_##id,
 	HOST_ROLES(HOST_ROLE_ENUM)
 #undef HOST_ROLE_ENUM
-	HOST_ROLE_COUNT
+	    HOST_ROLE_COUNT
 };
 const char *host_role_name(enum host_role role);
 
@@ -45,16 +45,17 @@ enum { CLUSTER_MAX_HOSTS = 16 };
 struct cluster;
 
 struct host {
-	char *name;              /* owned by the cluster; as configured: a name, an address or a socket directory */
+	char *name; /* owned by the cluster; as configured: a name, an address or a socket directory */
 	int port;
-	unsigned index;          /* in cluster->hosts */
-	struct cluster *cluster; /* borrowed; never NULL */
+	unsigned index;           /* in cluster->hosts */
+	struct cluster *cluster;  /* borrowed; never NULL */
 	_Atomic(unsigned) weight; /* for balancing; 1 unless set */
 	_Atomic(int) role;        /* enum host_role */
 	/* The newest round whose position this standby is proved to have replayed; 0 none.  Falls back to 0 when the
 	 * monitor's connection breaks or the timeline changes (B3, B7). */
 	_Atomic uint64_t fresh_round;
-	/* CLOCK_MONOTONIC of the newest round proved, or 0 while that is the newest round there is; see host_lag_us(). */
+	/* CLOCK_MONOTONIC of the newest round proved, or 0 while that is the newest round there is; see host_lag_us().
+	 */
 	_Atomic uint64_t behind_since_us;
 	_Atomic uint64_t catchup_us; /* recent time from sample to proof; grows while a proof is overdue */
 	/* Grows with each login of the monitor; a change tells that the server may have restarted. */
@@ -62,27 +63,27 @@ struct host {
 	/* Grows when the address changes: data connections made under another epoch may lead to another server and
 	 * must not be used on (B3). */
 	_Atomic uint32_t address_epoch;
-	_Atomic uint32_t timeline;  /* 0: unknown */
+	_Atomic uint32_t timeline; /* 0: unknown */
 	/* A4: while in recovery, pg_snapshot_xmax() as last sampled; after a promotion it stays as it was.  0: none. */
 	_Atomic uint64_t recovery_xmax;
-	_Atomic bool suspect;       /* set by cluster_report_suspect(), cleared by the monitor */
-	struct net_addr *address;   /* owned; read it by host_address() */
+	_Atomic bool suspect;     /* set by cluster_report_suspect(), cleared by the monitor */
+	struct net_addr *address; /* owned; read it by host_address() */
 };
 
 struct cluster {
 	unsigned n_hosts;
-	struct host *hosts;              /* owned; n_hosts entries, sorted by name and port */
-	char *label;                     /* owned; "h1:5432,h2:5432" for the log */
-	_Atomic uint64_t round;          /* the newest round begun */
-	_Atomic(struct host *) primary;  /* NULL: none, or two of equal timelines (B7) */
-	_Atomic uint32_t role_epoch;     /* grows with each change of any host's role */
-	_Atomic uint64_t want_round;     /* somebody waits for a proof of a round newer than this ... */
-	_Atomic uint64_t want_until_us;  /* ... until then */
-	_Atomic bool serving;            /* the monitor works on that, and will look at both again before it stops */
-	_Atomic bool woken;              /* the monitor has been told and has not looked yet */
-	struct loop_msg wake;            /* the monitor's; posted at most once at a time */
-	void *monitor;                   /* the monitor's own part, owned and used by its thread */
-	LIST_ENTRY(cluster) link;        /* in the registry */
+	struct host *hosts;             /* owned; n_hosts entries, sorted by name and port */
+	char *label;                    /* owned; "h1:5432,h2:5432" for the log */
+	_Atomic uint64_t round;         /* the newest round begun */
+	_Atomic(struct host *) primary; /* NULL: none, or two of equal timelines (B7) */
+	_Atomic uint32_t role_epoch;    /* grows with each change of any host's role */
+	_Atomic uint64_t want_round;    /* somebody waits for a proof of a round newer than this ... */
+	_Atomic uint64_t want_until_us; /* ... until then */
+	_Atomic bool serving;           /* the monitor works on that, and will look at both again before it stops */
+	_Atomic bool woken;             /* the monitor has been told and has not looked yet */
+	struct loop_msg wake;           /* the monitor's; posted at most once at a time */
+	void *monitor;                  /* the monitor's own part, owned and used by its thread */
+	LIST_ENTRY(cluster) link;       /* in the registry */
 };
 
 /* --- registry: any thread, takes a mutex; at start-up, reload and login only --- */
@@ -93,7 +94,7 @@ struct host_spec {
 /* The cluster of this set of hosts, whatever their order; made if it is new.  NULL when the set is empty or has more
  * than CLUSTER_MAX_HOSTS members (duplicates count once). */
 struct cluster *cluster_find_or_add(const struct host_spec *specs, unsigned n) MUSTCHECK;
-void cluster_each(void (*fn)(struct cluster *c, void *arg), void *arg); /* with the registry's mutex held */
+void cluster_each(void (*fn)(struct cluster *c, void *arg), void *arg);        /* with the registry's mutex held */
 struct host *cluster_find_host(struct cluster *c, const char *name, int port); /* NULL: not in it */
 
 /* --- roles --- */
@@ -157,7 +158,8 @@ void cluster_report_suspect(struct cluster *c, struct host *h);
 struct cluster_listener {
 	struct loop_msg msg; /* zeroed before use */
 	struct loop *loop;   /* borrowed: whose thread on_change runs on */
-	/* Roles have changed somewhere, or (only while `waiting`) a standby has become fresher.  Spurious calls happen. */
+	/* Roles have changed somewhere, or (only while `waiting`) a standby has become fresher.  Spurious calls happen.
+	 */
 	void (*on_change)(void *arg);
 	void *arg;
 	_Atomic bool waiting; /* set by the worker (seq_cst) before it looks at the standbys a last time and waits */

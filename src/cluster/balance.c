@@ -1,10 +1,7 @@
 /* cluster/balance.c - see cluster/balance.h. */
 #include "cluster/balance.h"
 
-static unsigned weight_of(const struct balance_candidate *c, unsigned all)
-{
-	return all ? c->weight : 1;
-}
+static unsigned weight_of(const struct balance_candidate *c, unsigned all) { return all ? c->weight : 1; }
 
 /* Index of the candidate at `point` on the line of weights, leaving out `skip`. */
 static unsigned draw(const struct balance_candidate *c, unsigned n, unsigned all, uint64_t point, unsigned skip)

@@ -125,7 +125,7 @@ static PGconn *start(const struct dbconn_settings *s)
 static void await(struct dbconn *c, short what)
 {
 	event_assign(&c->event, loop_base(c->loop), PQsocket(c->pg), what,
-		     (what & EV_PERSIST) ? on_connected : on_connecting, c);
+	             (what & EV_PERSIST) ? on_connected : on_connecting, c);
 	event_add(&c->event, NULL);
 }
 

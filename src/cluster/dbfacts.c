@@ -17,8 +17,8 @@
 #include "sql/catalog.h"
 
 enum {
-	DDL_QUIET_US = 20 * MONO_MS,   /* a load begins this long after the last DDL ... */
-	DDL_GAP_US = 200 * MONO_MS,    /* ... but no later than this after the first, nor sooner after the last load */
+	DDL_QUIET_US = 20 * MONO_MS, /* a load begins this long after the last DDL ... */
+	DDL_GAP_US = 200 * MONO_MS,  /* ... but no later than this after the first, nor sooner after the last load */
 	RETRY_MIN_US = MONO_SEC,
 	RETRY_MAX_US = 60 * MONO_SEC,
 	LOAD_DEADLINE_US = 30 * MONO_SEC,
@@ -27,18 +27,18 @@ enum {
 
 enum loader_state { LOADER_IDLE, LOADER_LOADING };
 struct dbfacts_loader {
-	struct dbfacts *f;        /* borrowed: owns this */
-	struct dbconn_identity identity;           /* guarded by f->mutex */
+	struct dbfacts *f;                           /* borrowed: owns this */
+	struct dbconn_identity identity;             /* guarded by f->mutex */
 	char *read_only_functions, *write_functions; /* owned or NULL; guarded by f->mutex */
-	struct monitor *m;        /* borrowed; NULL until the loader has seen it */
+	struct monitor *m;                           /* borrowed; NULL until the loader has seen it */
 	enum loader_state state;
 	struct dbconn conn;
-	struct loop_timer timer;  /* for the next load; while idle it always runs once there was one */
+	struct loop_timer timer;         /* for the next load; while idle it always runs once there was one */
 	struct catalog_builder *builder; /* owned; NULL while not loading */
 	unsigned step;
-	uint64_t seq;             /* ddl_seq as this load began */
-	uint64_t begun_us;        /* when the last load began */
-	uint64_t asked_us;        /* when the first DDL since then was noticed; 0 none */
+	uint64_t seq;      /* ddl_seq as this load began */
+	uint64_t begun_us; /* when the last load began */
+	uint64_t asked_us; /* when the first DDL since then was noticed; 0 none */
 	unsigned failures;
 	char logged[256];
 };
@@ -48,16 +48,17 @@ static LIST_HEAD(, dbfacts) all_facts = LIST_HEAD_INITIALIZER(all_facts);
 static struct monitor *loader_monitor; /* guarded by facts_mutex */
 static _Atomic(struct loop *) loader_loop;
 
-static const char settings[] = "-c search_path=pg_catalog -c default_transaction_read_only=on -c statement_timeout=30s "
-			       "-c lock_timeout=10s -c idle_in_transaction_session_timeout=60s -c jit=off -c DateStyle=ISO";
+static const char settings[] =
+    "-c search_path=pg_catalog -c default_transaction_read_only=on -c statement_timeout=30s "
+    "-c lock_timeout=10s -c idle_in_transaction_session_timeout=60s -c jit=off -c DateStyle=ISO";
 
 /* E7: settings that new backends of this database start with. */
 static const char role_settings_sql[] =
-	"SELECT s.setdatabase::pg_catalog.text, s.setrole::pg_catalog.text, "
-	"pg_catalog.array_to_string(s.setconfig, E'\\n') FROM pg_catalog.pg_db_role_setting s "
-	"WHERE s.setdatabase OPERATOR(pg_catalog.=) 0 OR s.setdatabase OPERATOR(pg_catalog.=) "
-	"(SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()) "
-	"ORDER BY 1, 2";
+    "SELECT s.setdatabase::pg_catalog.text, s.setrole::pg_catalog.text, "
+    "pg_catalog.array_to_string(s.setconfig, E'\\n') FROM pg_catalog.pg_db_role_setting s "
+    "WHERE s.setdatabase OPERATOR(pg_catalog.=) 0 OR s.setdatabase OPERATOR(pg_catalog.=) "
+    "(SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()) "
+    "ORDER BY 1, 2";
 
 static void on_wake(struct loop *loop, struct loop_msg *msg);
 static void on_timer(struct loop_timer *timer);
@@ -89,7 +90,8 @@ struct dbfacts *dbfacts_find_or_add(struct cluster *c, const char *dbname, const
 {
 	struct dbfacts *f;
 	pthread_mutex_lock(&facts_mutex);
-	LIST_FOREACH(f, &all_facts, link) {
+	LIST_FOREACH(f, &all_facts, link)
+	{
 		if (f->cluster == c && strcmp(f->dbname, dbname) == 0)
 			break;
 	}
@@ -249,7 +251,7 @@ static void fail_load(struct dbfacts_loader *l, const char *why)
 	if (strcmp(l->logged, why) != 0) {
 		str_copy(l->logged, sizeof l->logged, str_of(why));
 		log_warning(NULL, "facts of database \"%s\" could not be loaded, its statements go to the primary: %s",
-			    l->f->dbname, why);
+		            l->f->dbname, why);
 	}
 	retry_later(l, delay_us < RETRY_MAX_US ? delay_us : RETRY_MAX_US);
 }
@@ -279,7 +281,7 @@ static void finish_load(struct dbfacts_loader *l)
 	if (l->failures > 0 || l->logged[0])
 		log_info(NULL, "facts of database \"%s\" are loaded again", l->f->dbname);
 	log_debug(NULL, "facts of database \"%s\": version %" PRIu64 ", loaded in %" PRIu64 " us", l->f->dbname,
-		  atomic_load(&l->f->version), now_us - l->begun_us);
+	          atomic_load(&l->f->version), now_us - l->begun_us);
 	l->failures = 0;
 	l->logged[0] = '\0';
 	end_load(l);
@@ -418,7 +420,8 @@ void dbfacts_distrust(struct cluster *c)
 {
 	struct dbfacts *f;
 	pthread_mutex_lock(&facts_mutex);
-	LIST_FOREACH(f, &all_facts, link) {
+	LIST_FOREACH(f, &all_facts, link)
+	{
 		if (f->cluster == c)
 			dbfacts_note_ddl(f);
 	}
@@ -431,7 +434,8 @@ void dbfacts_loader_start(struct monitor *m)
 	pthread_mutex_lock(&facts_mutex);
 	loader_monitor = m;
 	atomic_store_explicit(&loader_loop, m->loop, memory_order_release);
-	LIST_FOREACH(f, &all_facts, link) {
+	LIST_FOREACH(f, &all_facts, link)
+	{
 		if (atomic_load_explicit(&f->used, memory_order_relaxed))
 			wake_loader(f);
 	}
@@ -444,7 +448,8 @@ void dbfacts_loader_stop(void)
 	pthread_mutex_lock(&facts_mutex);
 	atomic_store_explicit(&loader_loop, NULL, memory_order_release);
 	loader_monitor = NULL;
-	LIST_FOREACH(f, &all_facts, link) {
+	LIST_FOREACH(f, &all_facts, link)
+	{
 		struct dbfacts_loader *l = f->loader;
 		if (!l->m)
 			continue;

@@ -168,7 +168,8 @@ bool standby_on_sample(struct standby *s, const struct wal_rounds *rounds, uint6
 	return false;
 }
 
-bool standby_on_poll(struct standby *s, const struct wal_rounds *rounds, const struct standby_reply *reply, uint64_t now_us)
+bool standby_on_poll(struct standby *s, const struct wal_rounds *rounds, const struct standby_reply *reply,
+                     uint64_t now_us)
 {
 	if (!s->connected)
 		return false;

@@ -36,7 +36,8 @@ void mon_arm(struct monitor *m)
 {
 	uint64_t due_us = UINT64_MAX;
 	struct mon_cluster *mc;
-	LIST_FOREACH(mc, &m->clusters, link) {
+	LIST_FOREACH(mc, &m->clusters, link)
+	{
 		if (mc->due_us < due_us)
 			due_us = mc->due_us;
 	}
@@ -62,7 +63,8 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 	(void)n;
 	m->armed_us = UINT64_MAX;
 	uint64_t now_us = mono_now_us();
-	LIST_FOREACH(mc, &m->clusters, link) {
+	LIST_FOREACH(mc, &m->clusters, link)
+	{
 		if (mc->due_us <= now_us)
 			mon_cluster_step(mc, now_us);
 	}
@@ -150,7 +152,8 @@ static void reconfigure(struct monitor *m, struct order *o)
 	take_numbers(m, o);
 	dbconn_identity_set(&m->identity, &o->identity.login, &o->identity.tls);
 	uint64_t now_us = mono_now_us();
-	LIST_FOREACH(mc, &m->clusters, link) {
+	LIST_FOREACH(mc, &m->clusters, link)
+	{
 		for (unsigned i = 0; i < mc->c->n_hosts; i++) {
 			mc->hosts[i].probe_us = now_us;
 			if (!same)
@@ -190,7 +193,7 @@ static void post_locked(struct order *o)
 }
 
 static void order_cluster(struct cluster *c, const struct monitor_login *login,
-			  void (*run_fn)(struct monitor *m, struct order *o))
+                          void (*run_fn)(struct monitor *m, struct order *o))
 {
 	struct order *o = mem_zalloc(sizeof *o);
 	o->msg.fn = on_order;
@@ -309,7 +312,8 @@ void monitor_status(void (*fn)(const struct monitor_row *row, void *arg), void *
 	pthread_mutex_unlock(&state_mutex);
 	if (!m)
 		return;
-	LIST_FOREACH(mc, &m->clusters, link) {
+	LIST_FOREACH(mc, &m->clusters, link)
+	{
 		for (unsigned i = 0; i < mc->c->n_hosts; i++)
 			fn(&mc->hosts[i].row, arg);
 	}

@@ -16,29 +16,35 @@
 #include "base/rules.h"
 #include "base/str.h"
 
-enum { SUSPECT_GAP_US = 20 * MONO_MS, NUDGE_DEADLINE_US = 10 * MONO_SEC, RETRY_MAX_US = MONO_SEC, REFUSED_RETRY_US = 5 * MONO_SEC };
+enum {
+	SUSPECT_GAP_US = 20 * MONO_MS,
+	NUDGE_DEADLINE_US = 10 * MONO_SEC,
+	RETRY_MAX_US = MONO_SEC,
+	REFUSED_RETRY_US = 5 * MONO_SEC
+};
 
 /* The nudge must flush, but never wait for a standby's confirmation: synchronous_commit=local. */
-static const char settings[] = "-c search_path=pg_catalog -c synchronous_commit=local -c statement_timeout=0 "
-			       "-c default_transaction_isolation=read\\ committed -c default_transaction_read_only=off "
-			       "-c default_transaction_deferrable=off -c idle_session_timeout=0 -c jit=off -c DateStyle=ISO";
+static const char settings[] =
+    "-c search_path=pg_catalog -c synchronous_commit=local -c statement_timeout=0 "
+    "-c default_transaction_isolation=read\\ committed -c default_transaction_read_only=off "
+    "-c default_transaction_deferrable=off -c idle_session_timeout=0 -c jit=off -c DateStyle=ISO";
 
-#define HELLO_SQL                                                                                                     \
-	"PREPARE pgweir_probe AS SELECT pg_is_in_recovery(),"                                                         \
-	" CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END,"          \
-	" CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_flush_lsn() END,"                                     \
-	" CASE WHEN NOT pg_is_in_recovery() THEN substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) END,"     \
-	" CASE WHEN pg_is_in_recovery() THEN (pg_stat_get_wal_receiver()).received_tli END,"                          \
-	" (pg_control_checkpoint()).timeline_id,"                                                                     \
-	" CASE WHEN pg_is_in_recovery() THEN pg_snapshot_xmax(pg_current_snapshot())::text END,"                      \
-	" (1e6 * extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()))::int8;"                     \
-	"PREPARE pgweir_sample AS SELECT pg_current_wal_insert_lsn(), pg_current_wal_flush_lsn();"                    \
+#define HELLO_SQL                                                                                                      \
+	"PREPARE pgweir_probe AS SELECT pg_is_in_recovery(),"                                                          \
+	" CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END,"           \
+	" CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_flush_lsn() END,"                                      \
+	" CASE WHEN NOT pg_is_in_recovery() THEN substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) END,"      \
+	" CASE WHEN pg_is_in_recovery() THEN (pg_stat_get_wal_receiver()).received_tli END,"                           \
+	" (pg_control_checkpoint()).timeline_id,"                                                                      \
+	" CASE WHEN pg_is_in_recovery() THEN pg_snapshot_xmax(pg_current_snapshot())::text END,"                       \
+	" (1e6 * extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()))::int8;"                      \
+	"PREPARE pgweir_sample AS SELECT pg_current_wal_insert_lsn(), pg_current_wal_flush_lsn();"                     \
 	"PREPARE pgweir_poll AS SELECT pg_last_wal_replay_lsn(), (pg_stat_get_wal_receiver()).received_tli;"
-#define HELLO_TAIL                                                                                                    \
-	"SELECT (pg_control_system()).system_identifier, (pg_control_init()).wal_block_size,"                         \
+#define HELLO_TAIL                                                                                                     \
+	"SELECT (pg_control_system()).system_identifier, (pg_control_init()).wal_block_size,"                          \
 	" (pg_control_init()).bytes_per_wal_segment"
 /* From 17 on a message can be flushed by itself; before, only a commit flushes, which costs a transaction id. */
-#define NUDGE_17_SQL "PREPARE pgweir_nudge AS SELECT pg_logical_emit_message(false, 'pgweir', '', true);"
+#define NUDGE_17_SQL  "PREPARE pgweir_nudge AS SELECT pg_logical_emit_message(false, 'pgweir', '', true);"
 #define NUDGE_OLD_SQL "PREPARE pgweir_nudge AS SELECT pg_logical_emit_message(true, 'pgweir', '');"
 
 static void lost(struct mon_host *h, uint64_t now_us);
@@ -99,8 +105,10 @@ static void set_reason(struct mon_host *h, const char *reason)
 static void send_hello(struct mon_host *h, uint64_t deadline_us)
 {
 	h->facts.version = PQserverVersion(h->conn.pg);
-	dbconn_query(&h->conn, h->facts.version >= 170000 ? HELLO_SQL NUDGE_17_SQL HELLO_TAIL : HELLO_SQL NUDGE_OLD_SQL HELLO_TAIL,
-		     deadline_us);
+	dbconn_query(&h->conn,
+	             h->facts.version >= 170000 ? HELLO_SQL NUDGE_17_SQL HELLO_TAIL
+	                                        : HELLO_SQL NUDGE_OLD_SQL HELLO_TAIL,
+	             deadline_us);
 }
 
 void mon_host_send(struct mon_host *h, enum mon_command command, uint64_t now_us)

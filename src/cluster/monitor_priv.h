@@ -19,11 +19,11 @@
 struct monitor;
 struct mon_cluster;
 
-#define MON_HOST_STATES(X)                                                                                            \
-	X(WAITING, "no connection; the next attempt is at retry_us")                                                  \
-	X(RESOLVING, "asked for the addresses of the name")                                                           \
-	X(CONNECTING, "libpq is at work")                                                                             \
-	X(GREETING, "connected; hello, then the first probe")                                                         \
+#define MON_HOST_STATES(X)                                                                                             \
+	X(WAITING, "no connection; the next attempt is at retry_us")                                                   \
+	X(RESOLVING, "asked for the addresses of the name")                                                            \
+	X(CONNECTING, "libpq is at work")                                                                              \
+	X(GREETING, "connected; hello, then the first probe")                                                          \
 	X(READY, "takes commands")
 enum mon_host_state {
 #define MON_HOST_STATE_ENUM(id, doc) MON_##id,
@@ -40,7 +40,7 @@ struct mon_facts {
 	int version;
 	bool in_recovery;
 	uint32_t timeline;
-	uint64_t lsn;           /* insert or replay position; 0 NULL */
+	uint64_t lsn; /* insert or replay position; 0 NULL */
 	uint64_t replay_age_us;
 };
 
@@ -53,23 +53,23 @@ struct mon_host {
 	uint64_t grace_until_us;
 	struct dbconn conn;
 	struct resolve_request *resolving; /* owned or NULL */
-	bool in_look_up;         /* resolve_start() is on the stack */
+	bool in_look_up;                   /* resolve_start() is on the stack */
 	struct resolve_answer addresses;
-	unsigned address;        /* index of the one in use or tried */
+	unsigned address; /* index of the one in use or tried */
 	uint64_t resolved_us;
 	enum mon_command command; /* under way */
 	uint64_t sent_us, sent_round;
-	uint64_t probe_us;        /* when the next probe is due */
-	uint64_t poll_us;         /* when the next poll is due; 0: none is */
-	unsigned poll_step;       /* into the back-off tables */
+	uint64_t probe_us;  /* when the next probe is due */
+	uint64_t poll_us;   /* when the next poll is due; 0: none is */
+	unsigned poll_step; /* into the back-off tables */
 	uint64_t retry_us, tried_us;
-	unsigned failures;        /* attempts in a row */
+	unsigned failures; /* attempts in a row */
 	bool nudge_refused;
-	bool other_dbname;        /* monitor_dbname does not exist there: the database's own is tried */
+	bool other_dbname; /* monitor_dbname does not exist there: the database's own is tried */
 	struct mon_facts facts;
 	uint64_t since_us;
-	char logged[256];         /* the error that was logged last */
-	struct monitor_row row;   /* guarded by status_mutex */
+	char logged[256];       /* the error that was logged last */
+	struct monitor_row row; /* guarded by status_mutex */
 };
 
 struct mon_cluster {
@@ -80,13 +80,13 @@ struct mon_cluster {
 	struct standby standbys[CLUSTER_MAX_HOSTS]; /* by host index */
 	struct role_memory memory;
 	enum role_verdict verdict;
-	struct mon_host *primary;  /* NULL or in hosts */
+	struct mon_host *primary;      /* NULL or in hosts */
 	struct mon_host *last_primary; /* NULL until there was one */
 	struct wal_rounds rounds;
-	uint64_t sampled_us;       /* when the last sample was sent */
+	uint64_t sampled_us; /* when the last sample was sent */
 	uint64_t nudged_us, nudged_round;
-	uint64_t due_us;           /* when something must be done next */
-	bool stepping;             /* mon_cluster_step() is on the stack */
+	uint64_t due_us; /* when something must be done next */
+	bool stepping;   /* mon_cluster_step() is on the stack */
 	LIST_ENTRY(mon_cluster) link;
 };
 
@@ -130,7 +130,7 @@ static inline bool mon_host_can_send(const struct mon_host *h)
 }
 
 /* --- monitor_round.c --- */
-void mon_cluster_step(struct mon_cluster *mc, uint64_t now_us); /* does all that is due and sets due_us */
+void mon_cluster_step(struct mon_cluster *mc, uint64_t now_us);   /* does all that is due and sets due_us */
 void mon_cluster_decide(struct mon_cluster *mc, uint64_t now_us); /* roles, after a host's answer has changed */
 void mon_on_sample(struct mon_host *h, uint64_t insert, uint64_t flush, uint64_t now_us);
 void mon_on_replay(struct mon_host *h, bool has_replay, uint64_t replay, uint32_t timeline, uint64_t now_us);

@@ -167,17 +167,17 @@ static void log_role(const struct mon_host *h, enum host_role before, enum host_
 {
 	enum log_level level = now == HOST_DOWN || now == HOST_FENCED ? LOG_WARNING : LOG_INFO;
 	log_line(level, NULL, "monitor: %s:%d is %s, was %s (timeline %u%s)", h->host->name, h->host->port,
-		 host_role_name(now), host_role_name(before), h->facts.timeline,
-		 foreign ? ", another system identifier than the cluster's" : "");
+	         host_role_name(now), host_role_name(before), h->facts.timeline,
+	         foreign ? ", another system identifier than the cluster's" : "");
 }
 
 static void log_verdict(struct mon_cluster *mc, enum role_verdict verdict)
 {
 	if (verdict == mc->verdict)
 		return;
-	enum log_level level = verdict == VERDICT_SPLIT || verdict == VERDICT_STALE ? LOG_ERROR :
-			       verdict == VERDICT_ONE				    ? LOG_INFO :
-										      LOG_WARNING;
+	enum log_level level = verdict == VERDICT_SPLIT || verdict == VERDICT_STALE ? LOG_ERROR
+	                       : verdict == VERDICT_ONE                             ? LOG_INFO
+	                                                                            : LOG_WARNING;
 	if (verdict != VERDICT_EARLY)
 		log_line(level, NULL, "monitor: cluster %s: %s", mc->c->label, role_verdict_text(verdict));
 	mc->verdict = verdict;

@@ -12,11 +12,11 @@ struct resolver {
 };
 
 struct resolve_request {
-	resolve_fn fn; /* NULL: cancelled */
-	void *arg;     /* borrowed */
+	resolve_fn fn;                  /* NULL: cancelled */
+	void *arg;                      /* borrowed */
 	struct resolve_request **where; /* the caller's pointer to this; NULL: cancelled */
 	struct evdns_getaddrinfo_request *dns;
-	bool started;  /* resolve_start() has returned */
+	bool started; /* resolve_start() has returned */
 };
 
 struct resolver *resolver_new(struct loop *loop)
@@ -69,7 +69,7 @@ static void on_answer(int status, struct evutil_addrinfo *list, void *arg)
 }
 
 bool resolve_start(struct resolver *r, const char *host, int port, resolve_fn fn, void *arg,
-		   struct resolve_request **request)
+                   struct resolve_request **request)
 {
 	struct resolve_answer answer = { .n = 0 };
 	*request = NULL;
@@ -78,7 +78,9 @@ bool resolve_start(struct resolver *r, const char *host, int port, resolve_fn fn
 		fn(arg, &answer);
 		return false;
 	}
-	struct evutil_addrinfo hints = { .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = EVUTIL_AI_ADDRCONFIG };
+	struct evutil_addrinfo hints = { .ai_family = AF_UNSPEC,
+		                         .ai_socktype = SOCK_STREAM,
+		                         .ai_flags = EVUTIL_AI_ADDRCONFIG };
 	char service[16];
 	snprintf(service, sizeof service, "%d", port);
 	struct resolve_request *q = mem_zalloc(sizeof *q);

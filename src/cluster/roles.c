@@ -26,7 +26,8 @@ static uint64_t choose_system(const struct host_view *hosts, unsigned n, uint64_
 		if (hosts[i].system_identifier == known)
 			return known;
 		for (unsigned k = 0; k < n; k++)
-			votes += hosts[k].answer == ANSWER_FULL && hosts[k].system_identifier == hosts[i].system_identifier;
+			votes +=
+			    hosts[k].answer == ANSWER_FULL && hosts[k].system_identifier == hosts[i].system_identifier;
 		if (votes > best_votes) {
 			best_votes = votes;
 			best = hosts[i].system_identifier;

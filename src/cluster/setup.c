@@ -12,7 +12,10 @@ static void protocol_range(const char *list, char min[16], char max[16])
 	static const struct {
 		const char *word, *name;
 	} versions[] = {
-		{ "tlsv1.0", "TLSv1" }, { "tlsv1.1", "TLSv1.1" }, { "tlsv1.2", "TLSv1.2" }, { "tlsv1.3", "TLSv1.3" },
+		{ "tlsv1.0", "TLSv1" },
+		{ "tlsv1.1", "TLSv1.1" },
+		{ "tlsv1.2", "TLSv1.2" },
+		{ "tlsv1.3", "TLSv1.3" },
 	};
 	bool on[ARRAY_LEN(versions)] = { false }, any = false;
 	str_copy(min, 16, STR("TLSv1.2"));
@@ -109,7 +112,9 @@ void cluster_setup_watch(const struct config *cfg)
 		struct monitor_login login = {
 			.user = db->user,
 			.password = db->password,
-			.dbname = db->dbname ? db->dbname : strcmp(db->name, "*") == 0 ? NULL : db->name,
+			.dbname = db->dbname                   ? db->dbname
+			          : strcmp(db->name, "*") == 0 ? NULL
+			                                       : db->name,
 		};
 		monitor_watch(c, &login);
 		if (is_named(&w, c))

@@ -110,7 +110,8 @@ struct cluster *cluster_find_or_add(const struct host_spec *specs, unsigned n)
 	if (n == 0)
 		return NULL;
 	pthread_mutex_lock(&registry_mutex);
-	LIST_FOREACH(c, &registry, link) {
+	LIST_FOREACH(c, &registry, link)
+	{
 		if (has_hosts(c, sorted, n))
 			break;
 	}
@@ -127,7 +128,7 @@ void cluster_each(void (*fn)(struct cluster *c, void *arg), void *arg)
 	struct cluster *c;
 	pthread_mutex_lock(&registry_mutex);
 	LIST_FOREACH(c, &registry, link)
-		fn(c, arg);
+	fn(c, arg);
 	pthread_mutex_unlock(&registry_mutex);
 }
 
@@ -174,7 +175,8 @@ bool cluster_publish_roles(struct cluster *c, const enum host_role role[], struc
 	if (changed)
 		atomic_store_explicit(&c->primary, NULL, memory_order_release);
 	for (unsigned i = 0; i < c->n_hosts; i++)
-		changed |= atomic_exchange_explicit(&c->hosts[i].role, (int)role[i], memory_order_acq_rel) != (int)role[i];
+		changed |=
+		    atomic_exchange_explicit(&c->hosts[i].role, (int)role[i], memory_order_acq_rel) != (int)role[i];
 	atomic_store_explicit(&c->primary, primary, memory_order_release);
 	if (!changed)
 		return false;
@@ -205,8 +207,8 @@ void cluster_want_round(struct cluster *c, uint64_t need_round, uint64_t until_u
 {
 	raise_to(&c->want_until_us, until_us);
 	bool newer = raise_to(&c->want_round, need_round);
-	/* While it serves somebody the monitor looks at want_until_us by itself; a round that nobody has asked for yet is
-	 * what it must be told of.  So there is one message per round, however many wait. */
+	/* While it serves somebody the monitor looks at want_until_us by itself; a round that nobody has asked for yet
+	 * is what it must be told of.  So there is one message per round, however many wait. */
 	if (newer || !atomic_load_explicit(&c->serving, memory_order_seq_cst))
 		cluster_wake_monitor(c);
 }
@@ -285,7 +287,8 @@ void cluster_notify(enum cluster_news news)
 {
 	struct cluster_listener *l;
 	pthread_mutex_lock(&listeners_mutex);
-	LIST_FOREACH(l, &listeners, link) {
+	LIST_FOREACH(l, &listeners, link)
+	{
 		if (news == NEWS_ROUND && !atomic_load_explicit(&l->waiting, memory_order_seq_cst))
 			continue;
 		if (!atomic_exchange_explicit(&l->posted, true, memory_order_seq_cst))

@@ -41,7 +41,9 @@ static void test_equal_hosts_share(void **state)
 static void test_busiest_gets_nothing(void **state)
 {
 	(void)state;
-	struct balance_candidate c[3] = { { .weight = 1, .outstanding = 5 }, { .weight = 1, .outstanding = 9 }, { .weight = 1, .outstanding = 1 } };
+	struct balance_candidate c[3] = { { .weight = 1, .outstanding = 5 },
+		                          { .weight = 1, .outstanding = 9 },
+		                          { .weight = 1, .outstanding = 1 } };
 	unsigned hits[3];
 	draw(c, 3, hits);
 	assert_int_equal(hits[1], 0); /* of two different ones it is never the better */

@@ -50,7 +50,8 @@ static void test_lsn_text(void **state)
 	assert_int_equal(lsn, 0);
 	assert_true(wal_parse_lsn("FFFFFFFF/FFFFFFFF", &lsn));
 	assert_true(lsn == UINT64_MAX);
-	static const char *const bad[] = { "", "/", "1/", "/1", "1", "1/2 ", " 1/2", "1/2/3", "G/1", "123456789/1", "1/123456789", "-1/1" };
+	static const char *const bad[] = { "",     "/",     "1/",  "/1",          "1",           "1/2 ",
+		                           " 1/2", "1/2/3", "G/1", "123456789/1", "1/123456789", "-1/1" };
 	for (size_t i = 0; i < ARRAY_LEN(bad); i++)
 		assert_false(wal_parse_lsn(bad[i], &lsn));
 	assert_false(wal_parse_lsn(NULL, &lsn));
@@ -67,10 +68,17 @@ static void test_rule_b5_page_headers(void **state)
 		{ 0x4000028, 0x4000000 }, /* behind a segment's header: 40, after pg_switch_wal */
 		{ 0x338E028, 0x338E028 }, /* 40 on another page is the end of a record */
 		{ 0x4000018, 0x4000018 }, /* 24 on a segment's first page cannot be behind its header */
-		{ 0x425E000, 0x425E000 }, { 0x425E010, 0x425E010 }, { 0x425E019, 0x425E019 },
-		{ 0x425E017, 0x425E017 }, { 0x4000029, 0x4000029 }, { 0x4000000, 0x4000000 },
-		{ 0x4002018, 0x4002000 }, { 0x5000028, 0x5000000 }, { 0x4FFE018, 0x4FFE000 },
-		{ 0x1000000028, 0x1000000000 }, { 0, 0 },
+		{ 0x425E000, 0x425E000 },
+		{ 0x425E010, 0x425E010 },
+		{ 0x425E019, 0x425E019 },
+		{ 0x425E017, 0x425E017 },
+		{ 0x4000029, 0x4000029 },
+		{ 0x4000000, 0x4000000 },
+		{ 0x4002018, 0x4002000 },
+		{ 0x5000028, 0x5000000 },
+		{ 0x4FFE018, 0x4FFE000 },
+		{ 0x1000000028, 0x1000000000 },
+		{ 0, 0 },
 	};
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++)
 		assert_int_equal(wal_target(cases[i].insert, sizes), cases[i].target);
