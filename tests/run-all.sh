@@ -1,21 +1,19 @@
 #!/usr/bin/env bash
 # make test: all that CI runs, from nothing, on a machine that may lack everything.
 #
-#   run-all.sh [PART...]     parts: lint unit fuzz integration tsan app (default: all, in this order)
+#   run-all.sh [PART...]     parts: lint unit fuzz integration tsan app docker (default: all, in this order)
 #
-# Each part ends with "NAME: P passed, F failed, S skipped"; a part that ends badly without having counted a failure
-# counts as one.  The last line is the sum.  FUZZ_SECONDS, JOBS and PYTEST_WORKERS can be set.
+# Each part runs in a process of its own with a time limit and ends with "NAME: P passed, F failed, S skipped"; a part
+# that ends badly without having counted a failure counts as one.  The last line is the sum.  FUZZ_SECONDS, JOBS and
+# PYTEST_WORKERS can be set.  What a part printed stays in build/test-results, logs of failed tests in build/test-logs.
 set -uo pipefail
 . "$(dirname "$0")/lib.sh"
 cd "$TOP" || exit 1
-PARTS=("$@")
-[ ${#PARTS[@]} -gt 0 ] || PARTS=(lint unit fuzz integration tsan app)
+declare -A LIMIT_SECONDS=([lint]=400 [unit]=600 [fuzz]=900 [integration]=1000 [tsan]=600 [app]=500 [docker]=600)
 RESULTS=$BUILD_DIR/test-results
 JOBS=${JOBS:-$(nproc)}
 PYTEST_WORKERS=${PYTEST_WORKERS:-2}
 export FUZZ_SECONDS=${FUZZ_SECONDS:-60}
-rm -rf "$RESULTS"
-mkdir -p "$RESULTS"
 
 # build VARIANT TARGET...: warnings are errors here.
 build() {
@@ -70,14 +68,16 @@ part_app() {
 	"$VENV/bin/python" -B tests/app/run.py
 }
 
+part_docker() { tests/docker/run.sh; }
+
 # run_part NAME: its output goes to the terminal and to a file, from which the sum is made.
 run_part() {
-	local name=$1 log=$RESULTS/$1.log began=$SECONDS
+	local name=$1 log=$RESULTS/$1.log began=$SECONDS status
 	say "== $name"
-	"part_$name" </dev/null 2>&1 | tee "$log"
-	local status=${PIPESTATUS[0]}
+	STARTED=$((STARTED - SECONDS)) timeout -k 30 "${LIMIT_SECONDS[$name]}" "$0" --part "$name" </dev/null 2>&1 | tee "$log"
+	status=${PIPESTATUS[0]}
 	if ! grep -qE "^$name: [0-9]+ passed, " "$log"; then
-		echo "FAILED $name gave no result (exit status $status)"
+		echo "FAILED $name gave no result (exit status $status; 124 is the time limit)"
 		counts "$name" 0 1 0 | tee -a "$log"
 	elif [ "$status" != 0 ] && grep -qE "^$name: [0-9]+ passed, 0 failed" "$log"; then
 		echo "FAILED $name ended with status $status"
@@ -86,6 +86,15 @@ run_part() {
 	say "== $name took $((SECONDS - began)) s"
 }
 
+if [ "${1:-}" = --part ]; then
+	"part_$2"
+	exit
+fi
+
+PARTS=("$@")
+[ ${#PARTS[@]} -gt 0 ] || PARTS=(lint unit fuzz integration tsan app docker)
+rm -rf "$RESULTS" "$BUILD_DIR/test-logs"
+mkdir -p "$RESULTS"
 tests/deps.sh test || { echo "0 passed, 1 failed, 0 skipped"; exit 1; }
 for part in "${PARTS[@]}"; do run_part "$part"; done
 
