@@ -48,8 +48,7 @@ export PGWEIR_PORT=${PGWEIR_PORT:-0} APP_PORT=${APP_PORT:-0}
 export APP_PASSWORD=app_${RANDOM}_$RANDOM MONITOR_PASSWORD=monitor_$RANDOM REPLICATION_PASSWORD=replication_$RANDOM
 APT_CONF=$(apt-config dump 2>/dev/null | grep -E '^Acquire::(https?::Proxy|Check-Date|Check-Valid-Until)' || true)
 export APT_CONF
-# 1.29 and the legacy builder would print every step.
-export COMPOSE_PROJECT_NAME=pgweirtest$$ COMPOSE_IGNORE_ORPHANS=1
+export COMPOSE_PROJECT_NAME=pgweirtest$$
 compose() { "${COMPOSE[@]}" -f docker/compose.yaml "$@"; }
 
 cleanup() {
@@ -59,12 +58,18 @@ cleanup() {
 		return
 	fi
 	[ $status = 0 ] && [ $failed = 0 ] || compose logs --no-color >"$LOG_DIR/containers.log" 2>&1 || true
-	compose down -v --remove-orphans >"$LOG_DIR/down.log" 2>&1 || true
+	if ! compose down -v >"$LOG_DIR/down.log" 2>&1; then
+		say "docker: containers are left behind:"
+		tail -3 "$LOG_DIR/down.log"
+		status=1
+	fi
 	for image in pgweir pgweir-postgres pgweir-app; do
 		docker image rm -f "$image:$TAG" >>"$LOG_DIR/down.log" 2>&1 || true
 	done
-	# The build stages of this run: labelled by the compose project's dangling images only.
-	docker image prune -f --filter "label=pgweir.stage=build" >>"$LOG_DIR/down.log" 2>&1 || true
+	# What a build leaves beside its image (the first stage, a step that failed); images with a name are not touched.
+	docker container prune -f --filter label=org.pgweir.part >>"$LOG_DIR/down.log" 2>&1 || true
+	docker image prune -f --filter label=org.pgweir.part >>"$LOG_DIR/down.log" 2>&1 || true
+	exit $status
 }
 trap cleanup EXIT
 
