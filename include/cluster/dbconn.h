@@ -35,7 +35,6 @@ struct dbconn {
 	PGresult *result;     /* owned or NULL: what the running command has given so far */
 	struct event event;   /* pending while state is not CLOSED */
 	uint64_t deadline_us; /* 0 none */
-	unsigned generation;  /* grows with each close: tells a callback's caller that all has changed */
 	bool needs_password;  /* the server wanted a password that we do not have */
 	char error[256];      /* of the last failure, one line */
 	char sqlstate[6];     /* of the last failure, "" when the server did not say one */

@@ -59,7 +59,6 @@ void dbconn_close(struct dbconn *c)
 	c->pg = NULL;
 	c->state = DBCONN_CLOSED;
 	c->deadline_us = 0;
-	c->generation++;
 }
 
 static void note_failure(struct dbconn *c, const char *message)
@@ -124,6 +123,8 @@ static PGconn *start(const struct dbconn_settings *s)
 
 static void await(struct dbconn *c, short what)
 {
+	DCHECK(c->pg && PQsocket(c->pg) >= 0);
+	/* Never while it is pending: the base would keep a descriptor that is not ours any more. */
 	event_assign(&c->event, loop_base(c->loop), PQsocket(c->pg), what,
 	             (what & EV_PERSIST) ? on_connected : on_connecting, c);
 	event_add(&c->event, NULL);
@@ -152,6 +153,7 @@ static void on_connecting(evutil_socket_t fd, short what, void *arg)
 	struct dbconn *c = arg;
 	(void)fd;
 	(void)what;
+	DCHECK(c->state == DBCONN_CONNECTING);
 	PostgresPollingStatusType status = PQconnectPoll(c->pg);
 	switch (status) {
 	case PGRES_POLLING_READING:
@@ -167,7 +169,7 @@ static void on_connecting(evutil_socket_t fd, short what, void *arg)
 		fail(c, PQerrorMessage(c->pg));
 		return;
 	}
-	PQsetnonblocking(c->pg, 1);
+	PQsetnonblocking(c->pg, 1); /* from here on PQflush() may leave something for later */
 	c->state = DBCONN_IDLE;
 	c->deadline_us = 0;
 	await(c, EV_READ | EV_PERSIST);
@@ -195,6 +197,7 @@ static void keep_result(struct dbconn *c, PGresult *res)
 static void finish_command(struct dbconn *c)
 {
 	PGresult *res = c->result;
+	DCHECK(c->state == DBCONN_BUSY);
 	c->result = NULL;
 	c->state = DBCONN_IDLE;
 	c->deadline_us = 0;

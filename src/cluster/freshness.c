@@ -75,6 +75,7 @@ void wal_rounds_add(struct wal_rounds *rounds, const struct wal_round *r)
 		rounds->n = 0;
 	if (rounds->n == WAL_ROUNDS_MAX)
 		thin_out(rounds);
+	CHECK(rounds->n < WAL_ROUNDS_MAX);
 	rounds->at[rounds->n++] = *r;
 }
 
@@ -160,6 +161,7 @@ bool standby_on_sample(struct standby *s, const struct wal_rounds *rounds, uint6
 			return false;
 		if (!round_is_proved(s, r))
 			continue;
+		DCHECK(RULE_BROKEN(B3) || r->round > s->min_round);
 		s->fresh_round = r->round;
 		s->fresh_sent_us = r->sent_us;
 		note_catchup(s, now_us > r->sent_us ? now_us - r->sent_us : 0);

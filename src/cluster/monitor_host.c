@@ -49,6 +49,19 @@ static const char settings[] =
 
 static void lost(struct mon_host *h, uint64_t now_us);
 
+static void set_state(struct mon_host *h, enum mon_host_state state)
+{
+	static const unsigned edges[] = {
+		[MON_WAITING] = 1u << MON_RESOLVING | 1u << MON_CONNECTING,
+		[MON_RESOLVING] = 1u << MON_CONNECTING | 1u << MON_WAITING,
+		[MON_CONNECTING] = 1u << MON_GREETING | 1u << MON_WAITING,
+		[MON_GREETING] = 1u << MON_READY | 1u << MON_WAITING,
+		[MON_READY] = 1u << MON_WAITING,
+	};
+	CHECK(edges[h->state] & 1u << state);
+	h->state = state;
+}
+
 /* --- the rows of SHOW REPLICAS --- */
 
 void mon_host_publish_row(struct mon_host *h)
@@ -120,6 +133,7 @@ void mon_host_send(struct mon_host *h, enum mon_command command, uint64_t now_us
 		[CMD_NUDGE] = "pgweir_nudge",
 	};
 	struct mon_cluster *mc = h->mc;
+	CHECK(h->command == CMD_NONE && h->conn.state == DBCONN_IDLE);
 	/* B6: the round begins before its sample is sent.  A probe of the primary is a sample too. */
 	if (h == mc->primary && (command == CMD_SAMPLE || command == CMD_PROBE)) {
 		cluster_begin_round(mc->c);
@@ -189,7 +203,8 @@ static void got_probe(struct mon_host *h, const PGresult *res, uint64_t now_us)
 		/* B7: only the WAL file's name tells at once; the control file needs a checkpoint. */
 		f->timeline = is_null(res, 3) ? 0 : (uint32_t)strtoul(PQgetvalue(res, 0, 3), NULL, 16);
 	}
-	h->state = MON_READY;
+	if (h->state != MON_READY)
+		set_state(h, MON_READY);
 	h->answer = ANSWER_FULL;
 	h->failures = 0;
 	h->grace_until_us = 0;
@@ -280,7 +295,8 @@ static void lost(struct mon_host *h, uint64_t now_us)
 	bool had = h->state == MON_READY && h->failures == 0;
 	bool refused = !had && dbconn_was_refused(&h->conn);
 	log_failure(h, h->conn.error);
-	h->state = MON_WAITING;
+	DCHECK(h->conn.state == DBCONN_CLOSED);
+	set_state(h, MON_WAITING);
 	h->command = CMD_NONE;
 	h->poll_us = 0;
 	mon_on_standby_lost(h);
@@ -313,7 +329,7 @@ static void on_failed(struct dbconn *conn)
 static void on_ready(struct dbconn *conn)
 {
 	struct mon_host *h = CONTAINER_OF(conn, struct mon_host, conn);
-	h->state = MON_GREETING;
+	set_state(h, MON_GREETING);
 	mon_host_send(h, CMD_HELLO, mono_now_us());
 }
 
@@ -341,13 +357,14 @@ static void connect_to_address(struct mon_host *h, uint64_t now_us)
 		.tls = m->identity.tls,
 		.options = settings,
 	};
-	h->state = MON_CONNECTING;
+	set_state(h, MON_CONNECTING);
 	h->tried_us = now_us;
 	if (!dbconn_open(&h->conn, &s, now_us + (m->connect_timeout_us ? m->connect_timeout_us : mon_deadline_us(m))))
 		lost(h, now_us);
 }
 
-/* Is the address in use (if any) still one of the name's? */
+/* Either an attempt waits for this (RESOLVING), or it is the look that is taken every dns_ttl: is the address in use
+ * still one of the name's? */
 static void on_addresses(void *arg, const struct resolve_answer *answer)
 {
 	struct mon_host *h = arg;
@@ -363,10 +380,9 @@ static void on_addresses(void *arg, const struct resolve_answer *answer)
 		h->address = 0;
 	} else {
 		set_reason(h, answer->error);
-		if (connected)
+		if (h->state != MON_RESOLVING)
 			return; /* a name server that is away does not make the server go away */
 		if (h->addresses.n == 0) {
-			h->state = MON_CONNECTING;
 			lost(h, now_us);
 			return;
 		}
@@ -380,7 +396,7 @@ static void on_addresses(void *arg, const struct resolve_answer *answer)
 	}
 	if (connected)
 		mon_host_reconnect(h, "the name has another address now");
-	else
+	else if (h->state == MON_RESOLVING)
 		connect_to_address(h, now_us);
 }
 
@@ -410,7 +426,7 @@ static void try_now(struct mon_host *h, uint64_t now_us)
 		return;
 	}
 	h->tried_us = now_us;
-	h->state = MON_RESOLVING;
+	set_state(h, MON_RESOLVING);
 	if (!h->resolving)
 		look_up(h);
 }

@@ -117,6 +117,7 @@ struct role_decision roles_decide(const struct host_view *hosts, unsigned n, con
 		return d;
 	}
 	choose_primary(hosts, n, &d);
+	DCHECK(d.primary < (int)n && (d.primary < 0 || hosts[d.primary].answer == ANSWER_FULL));
 	if (d.primary >= 0)
 		d.role[d.primary] = HOST_PRIMARY;
 	return d;

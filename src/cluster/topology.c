@@ -170,6 +170,7 @@ unsigned cluster_count_role(const struct cluster *c, enum host_role role)
 
 bool cluster_publish_roles(struct cluster *c, const enum host_role role[], struct host *primary)
 {
+	CHECK(!primary || (primary->cluster == c && role[primary->index] == HOST_PRIMARY));
 	bool changed = cluster_primary(c) != primary;
 	/* A reader may see the parts apart: losing the old primary first makes it wait rather than write there. */
 	if (changed)
@@ -231,6 +232,7 @@ void cluster_wake_monitor(struct cluster *c)
 
 void cluster_set_monitor(struct loop *loop, void (*fn)(struct loop *loop, struct loop_msg *msg))
 {
+	CHECK(!loop || fn);
 	if (loop)
 		monitor_fn = fn;
 	atomic_store_explicit(&monitor_loop, loop, memory_order_release);
@@ -249,6 +251,7 @@ bool host_address(const struct host *h, struct net_addr *out, uint32_t *epoch)
 
 void host_publish_address(struct host *h, const struct net_addr *addr)
 {
+	DCHECK(addr->len > 0);
 	pthread_mutex_lock(&address_mutex);
 	if (!net_addr_equal(h->address, addr)) {
 		*h->address = *addr;
@@ -270,6 +273,7 @@ static void deliver(struct loop *loop, struct loop_msg *msg)
 
 void cluster_listener_add(struct cluster_listener *l)
 {
+	CHECK(l->loop && l->on_change);
 	l->msg.fn = deliver;
 	pthread_mutex_lock(&listeners_mutex);
 	LIST_INSERT_HEAD(&listeners, l, link);
