@@ -19,8 +19,8 @@
 struct loop;
 
 struct loop *loop_new(const char *name) MUSTCHECK; /* never NULL; failing here ends the process */
-/* Not while the loop runs, and after all its streams and timers are closed.  Delivers what is still in the mailbox, then
- * reaps the graveyard; hooks are dropped. */
+/* Not while the loop runs, and after all its streams and timers are closed.  Delivers what is still in the mailbox,
+ * then reaps the graveyard; hooks are dropped. */
 void loop_free(struct loop *loop);
 const char *loop_name(const struct loop *loop);
 struct event_base *loop_base(struct loop *loop);

@@ -48,19 +48,19 @@ struct net_tuning {
 void net_tune(int fd, const struct net_tuning *tuning);
 
 struct net_listen_options {
-	int backlog;               /* 0: 128 */
-	bool reuseport;            /* several processes may share the port (takeover); not for unix sockets */
-	mode_t unix_mode;          /* 0: 0777 */
-	int defer_accept_s;        /* 0: off */
+	int backlog;        /* 0: 128 */
+	bool reuseport;     /* several processes may share the port (takeover); not for unix sockets */
+	mode_t unix_mode;   /* 0: 0777 */
+	int defer_accept_s; /* 0: off */
 	struct net_tuning tuning;
 };
 /* hosts: a list with commas of addresses, names or '*' (every IPv4 and IPv6 address).  Fills fds and returns how many,
  * or -1; all or nothing. */
 int net_listen_tcp(const char *hosts, uint16_t port, const struct net_listen_options *options, int fds[NET_LISTEN_MAX],
-		   char *err, size_t err_size) MUSTCHECK;
+                   char *err, size_t err_size) MUSTCHECK;
 /* Returns the socket or -1.  A socket file that nobody listens on any more is replaced. */
-int net_listen_unix(const char *dir, uint16_t port, const struct net_listen_options *options, char *err, size_t err_size)
-	MUSTCHECK;
+int net_listen_unix(const char *dir, uint16_t port, const struct net_listen_options *options, char *err,
+                    size_t err_size) MUSTCHECK;
 /* Removes the file of a listening unix socket, if fd is one; does not close it.  Not on takeover by a successor. */
 void net_unlink_unix(int fd);
 

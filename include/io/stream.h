@@ -8,6 +8,7 @@
  *   init_accepted -----------------------------> OPEN --start_tls_*--> HANDSHAKE --(on_open)--> OPEN
  *   init_connect --> CONNECTING --(on_open)--> OPEN
  *   CONNECTING, HANDSHAKE --(on_failed)--> FAILED            any --stream_close--> CLOSED
+ *   (OPEN --(on_failed)--> FAILED only where epoll has no memory to watch the socket)
  *
  * Every callback comes from the event loop or from a turn hook, never from inside a function called here; in every one
  * of them the owner may close, detach or start anew the same stream.  After stream_close() none comes; the memory must
@@ -76,11 +77,12 @@ struct stream {
 void stream_init_accepted(struct stream *s, struct loop *loop, int fd, const struct stream_ops *ops, void *owner);
 /* Later on_open or on_failed comes.  False with a message when it failed at once: the stream stays closed. */
 bool stream_init_connect(struct stream *s, struct loop *loop, const struct net_addr *to, const struct stream_ops *ops,
-			 void *owner, char *err, size_t err_size) MUSTCHECK;
+                         void *owner, char *err, size_t err_size) MUSTCHECK;
 
 /* Only when OPEN and plain; output still pending leaves in clear before.  Whoever calls this must have nothing unread
  * left over from before (bytes sent in clear after an SSLRequest are an attack).  on_open follows, or on_failed.
- * False: no memory, or a host that cannot be verified; stream_last_error() says which.  ctx is borrowed for the call. */
+ * False: no memory, or a host that cannot be verified; stream_last_error() says which.  ctx is borrowed for the call.
+ */
 bool stream_start_tls_server(struct stream *s, struct tls_ctx *ctx) MUSTCHECK;
 bool stream_start_tls_client(struct stream *s, struct tls_ctx *ctx, const char *host) MUSTCHECK;
 
@@ -102,7 +104,7 @@ enum stream_sent {
 	STREAM_SENT,    /* it is with the kernel */
 	STREAM_BLOCKED, /* accepted, but some is pending: stop feeding until on_drained */
 	STREAM_BROKEN   /* lost (stream_last_error()); the owner reads last words if it likes, and closes.  No
-			 * on_failed comes for it. */
+	                 * on_failed comes for it. */
 };
 /* All or nothing is accepted, in order.  Also legal while CONNECTING: it leaves once open.  In HANDSHAKE: BROKEN. */
 enum stream_sent stream_send(struct stream *s, const void *p, size_t n) MUSTCHECK;

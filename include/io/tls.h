@@ -37,9 +37,9 @@ struct tls_options {
 	const char *key_file, *cert_file; /* PEM; a server needs both; cert_file may hold the chain */
 	const char *ca_file;              /* PEM; verify-ca and verify-full need it ("system": the host's store) */
 	const char *protocols;            /* "secure" (default), "all", or a list of tlsv1.0 ... tlsv1.3 */
-	const char *ciphers;              /* TLS 1.2: "default", "secure", "fast", "normal", "all" or OpenSSL's syntax */
-	const char *tls13_ciphers;        /* OpenSSL's names with colons */
-	const char *curves;               /* "auto", or OpenSSL's group names with colons */
+	const char *ciphers;       /* TLS 1.2: "default", "secure", "fast", "normal", "all" or OpenSSL's syntax */
+	const char *tls13_ciphers; /* OpenSSL's names with colons */
+	const char *curves;        /* "auto", or OpenSSL's group names with colons */
 };
 
 struct tls_ctx;

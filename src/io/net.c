@@ -78,8 +78,9 @@ static bool parse_ipv4(const char *host, uint16_t port, struct net_addr *out)
 /* Not inet_pton(): a link-local address needs its scope ("fe80::1%eth0"). */
 static bool parse_ipv6(const char *host, uint16_t port, struct net_addr *out)
 {
-	struct addrinfo hints = { .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV, .ai_family = AF_INET6,
-				  .ai_socktype = SOCK_STREAM };
+	struct addrinfo hints = { .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV,
+		                  .ai_family = AF_INET6,
+		                  .ai_socktype = SOCK_STREAM };
 	struct addrinfo *found;
 	char service[8];
 
@@ -122,8 +123,8 @@ const char *net_addr_host(const struct net_addr *addr, char *out, size_t size)
 {
 	if (net_addr_is_unix(addr))
 		snprintf(out, size, "unix");
-	else if (addr->len == 0 || getnameinfo((const void *)&addr->ss, addr->len, out, (socklen_t)size, NULL, 0,
-					       NI_NUMERICHOST) != 0)
+	else if (addr->len == 0 ||
+	         getnameinfo((const void *)&addr->ss, addr->len, out, (socklen_t)size, NULL, 0, NI_NUMERICHOST) != 0)
 		snprintf(out, size, "?");
 	return out;
 }
@@ -224,7 +225,7 @@ static int new_socket(int family) { return socket(family, SOCK_STREAM | SOCK_NON
 
 /* Consumes fd: returned listening, or closed with err written. */
 static int bind_and_listen(int fd, const struct net_addr *addr, const struct net_listen_options *options, char *err,
-			   size_t err_size)
+                           size_t err_size)
 {
 	char name[NET_NAME_SIZE];
 
@@ -244,7 +245,7 @@ static int bind_and_listen(int fd, const struct net_addr *addr, const struct net
 }
 
 static int listen_inet(const struct net_addr *addr, const struct net_listen_options *options, char *err,
-		       size_t err_size)
+                       size_t err_size)
 {
 	int fd = new_socket(addr->ss.ss_family);
 
@@ -331,7 +332,7 @@ static bool listen_item(struct listening *l, struct str item)
 }
 
 int net_listen_tcp(const char *hosts, uint16_t port, const struct net_listen_options *options, int fds[NET_LISTEN_MAX],
-		   char *err, size_t err_size)
+                   char *err, size_t err_size)
 {
 	struct listening l = { .fds = fds, .port = port, .options = options, .err = err, .err_size = err_size };
 	const char *item = hosts;
@@ -366,9 +367,10 @@ static bool remove_stale_socket(const struct net_addr *addr)
 	return refused && unlink(path) == 0;
 }
 
-int net_listen_unix(const char *dir, uint16_t port, const struct net_listen_options *options, char *err, size_t err_size)
+int net_listen_unix(const char *dir, uint16_t port, const struct net_listen_options *options, char *err,
+                    size_t err_size)
 {
-	struct net_addr addr;
+	struct net_addr addr = { 0 };
 	const char *path = un(&addr)->sun_path;
 
 	if ((dir[0] != '/' && dir[0] != '@') || !net_addr_parse(dir, port, &addr))
@@ -443,7 +445,8 @@ int net_connect(const struct net_addr *to, char *err, size_t err_size)
 	if (rc == 0 || errno == EINPROGRESS || errno == EINTR)
 		return fd;
 	/* EAGAIN: a unix socket whose backlog is full, where the kernel does not queue us. */
-	fail(err, err_size, "could not connect: %s", errno == EAGAIN ? "too many connections wait there" : strerror(errno));
+	fail(err, err_size, "could not connect: %s",
+	     errno == EAGAIN ? "too many connections wait there" : strerror(errno));
 	close(fd);
 	return -1;
 }

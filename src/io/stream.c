@@ -34,11 +34,11 @@
 #include "io/tls.h"
 
 enum {
-	READ_ROUNDS = 4,       /* calls of on_readable in a row for what OpenSSL holds */
-	TLS_RECORD = 16384,    /* most that one record carries */
-	DISCARD_ROUNDS = 16,   /* times DISCARD_BYTES: what stream_discard_input() takes at most */
+	READ_ROUNDS = 4,     /* calls of on_readable in a row for what OpenSSL holds */
+	TLS_RECORD = 16384,  /* most that one record carries */
+	DISCARD_ROUNDS = 16, /* times DISCARD_BYTES: what stream_discard_input() takes at most */
 	DISCARD_BYTES = 16384,
-	ANSWERS_MAX = 65536,   /* bytes that a peer which does not read may make OpenSSL answer */
+	ANSWERS_MAX = 65536, /* bytes that a peer which does not read may make OpenSSL answer */
 };
 
 enum tls_end { END_NONE, END_CLEAN, END_ERROR };
@@ -82,7 +82,7 @@ static const unsigned EDGES[] = {
 	[STREAM_CLOSED] = TO(CONNECTING) | TO(OPEN),
 	[STREAM_CONNECTING] = TO(OPEN) | TO(FAILED) | TO(CLOSED),
 	[STREAM_HANDSHAKE] = TO(OPEN) | TO(FAILED) | TO(CLOSED),
-	[STREAM_OPEN] = TO(HANDSHAKE) | TO(CLOSED),
+	[STREAM_OPEN] = TO(HANDSHAKE) | TO(FAILED) | TO(CLOSED),
 	[STREAM_FAILED] = TO(CLOSED),
 };
 #undef TO
@@ -320,7 +320,8 @@ static enum outcome outcome_of(struct stream_tls *t, int rc)
 		return TLS_ENDED;
 	default:
 		t->broken = true;
-		/* Cut off without close_notify, as many drivers do: an end.  A handshake or a write makes an error of it. */
+		/* Cut off without close_notify, as many drivers do: an end.  A handshake or a write makes an error of
+		 * it. */
 		bool just_cut = t->cut && !t->error && ERR_peek_error() == 0;
 		set_tls_error(t, "TLS");
 		return just_cut ? TLS_ENDED : TLS_BROKEN;
@@ -389,7 +390,7 @@ static void update_interest(struct stream *s)
 	if (event_add(&s->ev, NULL) == 0)
 		s->armed = true;
 	else
-		event_active(&s->ev, EV_TIMEOUT, 0); /* no timer: stands for report_unwatched() */
+		event_active(&s->ev, EV_TIMEOUT, 0); /* out of kernel memory; on_event() says so (there is no timer) */
 }
 
 void stream_want_read_slow(struct stream *s, bool want)
@@ -406,7 +407,8 @@ static bool may_write(const struct stream *s)
 {
 	if (LIKELY(s->state == STREAM_OPEN || s->state == STREAM_CONNECTING))
 		return true;
-	set_error("could not send data", s->state == STREAM_HANDSHAKE ? "TLS is being negotiated" : "connection is closed");
+	set_error("could not send data",
+	          s->state == STREAM_HANDSHAKE ? "TLS is being negotiated" : "connection is closed");
 	return false;
 }
 
@@ -517,22 +519,11 @@ enum stream_sent stream_sendv(struct stream *s, const struct iovec *iov, int cou
 
 /* --- callbacks: each of these returns at once after one that cleared *alive --- */
 
-static void fail_start(struct stream *s, const char *why)
+static void fail(struct stream *s, const char *why)
 {
 	set_state(s, STREAM_FAILED);
 	drop_output(s);
 	s->ops->on_failed(s, why);
-}
-
-/* epoll had no memory for the socket: without events this stream would hang silently. */
-static void report_unwatched(struct stream *s)
-{
-	static const char why[] = "could not watch the socket: out of memory";
-
-	if (s->state == STREAM_OPEN)
-		s->ops->on_failed(s, why);
-	else
-		fail_start(s, why);
 }
 
 static void flush(struct stream *s)
@@ -546,7 +537,7 @@ static void flush(struct stream *s)
 		if (s->state == STREAM_OPEN)
 			s->ops->on_failed(s, last_error);
 		else
-			fail_start(s, last_error);
+			fail(s, last_error);
 		return;
 	}
 	buf_consume(s->out, done);
@@ -589,7 +580,7 @@ static void finish_connect(struct stream *s, const bool *alive)
 		return;
 	}
 	set_error("could not connect", strerror(error));
-	fail_start(s, last_error);
+	fail(s, last_error);
 }
 
 static void handshake(struct stream *s, short what, const bool *alive)
@@ -609,7 +600,7 @@ static void handshake(struct stream *s, short what, const bool *alive)
 	case TLS_ENDED:
 	case TLS_BROKEN:
 		s->tls->broken = true;
-		fail_start(s, last_error);
+		fail(s, last_error);
 		return;
 	}
 }
@@ -642,7 +633,7 @@ static void on_event(evutil_socket_t fd UNUSED, short what, void *arg)
 	if (s->tls && what & EV_READ)
 		s->tls->dry = false;
 	if (what & EV_TIMEOUT)
-		report_unwatched(s);
+		fail(s, "could not watch the socket"); /* without events it would hang silently */
 	else if (s->state == STREAM_CONNECTING)
 		finish_connect(s, &alive);
 	else if (s->state == STREAM_HANDSHAKE)
@@ -681,7 +672,7 @@ void stream_init_accepted(struct stream *s, struct loop *loop, int fd, const str
 }
 
 bool stream_init_connect(struct stream *s, struct loop *loop, const struct net_addr *to, const struct stream_ops *ops,
-			 void *owner, char *err, size_t err_size)
+                         void *owner, char *err, size_t err_size)
 {
 	int fd = net_connect(to, err, err_size);
 

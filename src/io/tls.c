@@ -151,7 +151,8 @@ static bool set_protocols(SSL_CTX *ctx, const char *list, char *err, size_t err_
 	/* The distribution's openssl.cnf may hold a higher floor, which the switches above do not lower. */
 	int lowest = PROTOCOLS[__builtin_ctz(wanted)].version;
 	if (SSL_CTX_set_min_proto_version(ctx, lowest) != 1)
-		return fail_openssl(err, err_size, "could not set minimum TLS protocol", PROTOCOLS[__builtin_ctz(wanted)].name);
+		return fail_openssl(err, err_size, "could not set minimum TLS protocol",
+		                    PROTOCOLS[__builtin_ctz(wanted)].name);
 	return true;
 }
 
@@ -210,7 +211,7 @@ static bool load_authorities(SSL_CTX *ctx, const struct tls_options *o, bool is_
 		if (o->mode < TLS_VERIFY_CA)
 			return true;
 		return fail(err, err_size, "TLS mode \"%s\" needs a file of certificate authorities",
-			    tls_mode_name(o->mode));
+		            tls_mode_name(o->mode));
 	}
 	if (strcmp(o->ca_file, "system") == 0)
 		return SSL_CTX_set_default_verify_paths(ctx) == 1 ||
@@ -265,7 +266,7 @@ static void set_verification(SSL_CTX *ctx, const struct tls_options *o, bool is_
 
 /* A client that speaks ALPN and not our protocol was lured here from another service (the ALPACA attack). */
 static int select_alpn(SSL *ssl UNUSED, const unsigned char **out, unsigned char *out_len, const unsigned char *offered,
-		       unsigned offered_len, void *arg UNUSED)
+                       unsigned offered_len, void *arg UNUSED)
 {
 	unsigned char *chosen;
 	if (SSL_select_next_proto(&chosen, out_len, ALPN, ALPN_LEN, offered, offered_len) != OPENSSL_NPN_NEGOTIATED)
@@ -281,9 +282,9 @@ static void set_common(SSL_CTX *ctx)
 	/* Written bytes are retried from our own buffer (a moved address), as far as they have not left (partial).
 	 * AUTO_RETRY (a default that may change): no "want read" while a whole record stands in OpenSSL's buffer. */
 	SSL_CTX_set_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
-				      SSL_MODE_RELEASE_BUFFERS | SSL_MODE_AUTO_RETRY);
+	                          SSL_MODE_RELEASE_BUFFERS | SSL_MODE_AUTO_RETRY);
 	SSL_CTX_set_options(ctx, SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_TICKET |
-					 SSL_OP_SINGLE_ECDH_USE | SSL_OP_NO_SSLv3 | SSL_OP_CIPHER_SERVER_PREFERENCE);
+	                             SSL_OP_SINGLE_ECDH_USE | SSL_OP_NO_SSLv3 | SSL_OP_CIPHER_SERVER_PREFERENCE);
 	SSL_CTX_set_num_tickets(ctx, 0);
 	SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
 	/* One recv() takes a record's header and body, and what follows; io/stream asks SSL_has_pending(). */

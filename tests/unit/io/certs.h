@@ -52,7 +52,7 @@ static inline void save_identity(struct identity *id, const char *file)
 
 /* cn of cn_len bytes may hold anything; san NULL: none; ca NULL: self-signed authority; key is consumed. */
 static inline struct identity issue_with(EVP_PKEY *key, const EVP_MD *md, const char *file, const char *cn, int cn_len,
-					 const char *san, const struct identity *ca)
+                                         const char *san, const struct identity *ca)
 {
 	static long serial = 1;
 	struct identity id = { .cert = X509_new(), .key = key };

@@ -79,9 +79,17 @@ static void test_addresses_parse_and_format(void **state UNUSED)
 
 static void test_addresses_that_are_none(void **state UNUSED)
 {
-	static const char *const rows[] = { "", "localhost", "10.0.0.256", "[::1", "::1]", "1.2.3.4 ", "127.1", "010.0.0.1x", "*",
-					    "/0123456789012345678901234567890123456789012345678901234567890123456789"
-					    "01234567890123456789012345678901" };
+	static const char *const rows[] = { "",
+		                            "localhost",
+		                            "10.0.0.256",
+		                            "[::1",
+		                            "::1]",
+		                            "1.2.3.4 ",
+		                            "127.1",
+		                            "010.0.0.1x",
+		                            "*",
+		                            "/0123456789012345678901234567890123456789012345678901234567890123456789"
+		                            "01234567890123456789012345678901" };
 	struct net_addr a, none = { 0 };
 	char text[NET_NAME_SIZE];
 
@@ -138,6 +146,18 @@ static void test_listen_on_several_and_everywhere(void **state UNUSED)
 	assert_int_equal(net_listen_tcp("", PORT + 2, &DEFAULTS, fds, err, sizeof err), -1);
 	assert_int_equal(net_listen_tcp("127.0.0.1,", PORT + 2, &DEFAULTS, fds, err, sizeof err), -1);
 	assert_non_null(strstr(err, "empty address"));
+	char many[2000];
+	memset(many, 'x', sizeof many);
+	many[sizeof many - 1] = '\0';
+	assert_int_equal(net_listen_tcp(many, PORT + 2, &DEFAULTS, fds, err, sizeof err), -1);
+	assert_non_null(strstr(err, "too long"));
+	/* More than there is room for: none stays open. */
+	many[0] = '\0';
+	for (int i = 1; i <= NET_LISTEN_MAX + 1; i++)
+		snprintf(many + strlen(many), sizeof many - strlen(many), "%s127.0.1.%d", i > 1 ? "," : "", i);
+	assert_int_equal(net_listen_tcp(many, PORT + 2, &DEFAULTS, fds, err, sizeof err), -1);
+	assert_non_null(strstr(err, "more than 64"));
+	close(listen_one("127.0.1.1", PORT + 2, &DEFAULTS));
 }
 
 static void test_listen_reuseport_shares_the_port(void **state UNUSED)
@@ -159,8 +179,13 @@ static int get_int(int fd, int level, int name)
 static void test_tuning_of_the_listener_is_inherited(void **state UNUSED)
 {
 	const struct net_listen_options options = {
-		.tuning = { .nodelay = true, .keepalive = true, .keepidle_s = 77, .keepintvl_s = 7, .keepcnt = 3,
-			    .user_timeout_ms = 12345, .socket_buffer_bytes = 65536 },
+		.tuning = { .nodelay = true,
+		            .keepalive = true,
+		            .keepidle_s = 77,
+		            .keepintvl_s = 7,
+		            .keepcnt = 3,
+		            .user_timeout_ms = 12345,
+		            .socket_buffer_bytes = 65536 },
 	};
 	int listen_fd = listen_one("127.0.0.1", PORT + 4, &options), client, server;
 	struct net_addr peer;

@@ -37,7 +37,9 @@ static int group_teardown(void **state UNUSED)
 
 static struct tls_options server_options(void)
 {
-	return (struct tls_options){ .mode = TLS_REQUIRE, .cert_file = server_id.cert_file, .key_file = server_id.key_file };
+	return (struct tls_options){ .mode = TLS_REQUIRE,
+		                     .cert_file = server_id.cert_file,
+		                     .key_file = server_id.key_file };
 }
 
 static struct tls_ctx *must(struct tls_ctx *ctx)
@@ -112,7 +114,7 @@ static void test_modes(void **state UNUSED)
 	assert_false(tls_mode_parse("yes", &mode));
 	assert_string_equal(tls_mode_name(TLS_VERIFY_CA), "verify-ca");
 	assert_true(TLS_DISABLE < TLS_ALLOW && TLS_ALLOW < TLS_PREFER && TLS_PREFER < TLS_REQUIRE &&
-		    TLS_REQUIRE < TLS_VERIFY_CA && TLS_VERIFY_CA < TLS_VERIFY_FULL);
+	            TLS_REQUIRE < TLS_VERIFY_CA && TLS_VERIFY_CA < TLS_VERIFY_FULL);
 }
 
 static void expect_refused(const struct tls_options *o, bool server, const char *text)
@@ -133,6 +135,9 @@ static void test_bad_options_are_named(void **state UNUSED)
 	expect_refused(&o, false, "both a certificate file and a key file");
 	o.key_file = client_id.key_file;
 	expect_refused(&o, true, "key values mismatch");
+	o.cert_file = "/nonexistent.crt";
+	expect_refused(&o, true, "could not load certificate file \"/nonexistent.crt\": No such file or directory");
+	o.cert_file = server_id.cert_file;
 	o.key_file = "/nonexistent.key";
 	expect_refused(&o, true, "could not load private key file \"/nonexistent.key\": No such file or directory");
 	o = server_options();
@@ -153,6 +158,14 @@ static void test_bad_options_are_named(void **state UNUSED)
 	o = server_options();
 	o.curves = "nonsense";
 	expect_refused(&o, true, "could not set TLS curves");
+}
+
+static void test_system_authorities(void **state UNUSED)
+{
+	struct tls_options c = { .mode = TLS_VERIFY_FULL, .ca_file = "system" }, s = server_options();
+	struct pair p;
+	assert_false(try_pair(&p, &c, &s, "db.example")); /* not signed by anybody known */
+	drop(&p);
 }
 
 static void test_encrypted_key_is_refused_without_asking(void **state UNUSED)
@@ -190,7 +203,7 @@ static void test_protocol_versions(void **state UNUSED)
 		assert_int_equal(try_pair(&p, &c, &s, "db.example"), rows[i].agreed != NULL);
 		if (rows[i].agreed)
 			assert_memory_equal(tls_describe(p.server, text, sizeof text), rows[i].agreed,
-					    strlen(rows[i].agreed));
+			                    strlen(rows[i].agreed));
 		drop(&p);
 	}
 }
@@ -233,9 +246,9 @@ static void test_client_verifies_the_server(void **state UNUSED)
 		const char *host;
 		bool ok;
 	} rows[] = {
-		{ TLS_REQUIRE, true, "other.example", true },    { TLS_REQUIRE, false, "other.example", true },
-		{ TLS_VERIFY_CA, true, "other.example", true },  { TLS_VERIFY_CA, false, "db.example", false },
-		{ TLS_VERIFY_FULL, true, "db.example", true },   { TLS_VERIFY_FULL, true, "DB.Example", true },
+		{ TLS_REQUIRE, true, "other.example", true },      { TLS_REQUIRE, false, "other.example", true },
+		{ TLS_VERIFY_CA, true, "other.example", true },    { TLS_VERIFY_CA, false, "db.example", false },
+		{ TLS_VERIFY_FULL, true, "db.example", true },     { TLS_VERIFY_FULL, true, "DB.Example", true },
 		{ TLS_VERIFY_FULL, true, "a.pool.example", true }, { TLS_VERIFY_FULL, true, "a.b.pool.example", false },
 		{ TLS_VERIFY_FULL, true, "other.example", false }, { TLS_VERIFY_FULL, true, "127.0.0.1", false },
 		{ TLS_VERIFY_FULL, false, "db.example", false },
@@ -294,7 +307,7 @@ static bool shake_with_alpn(const char *protos, unsigned n, bool *agreed)
 	struct tls_ctx *client = must(tls_ctx_new_client(&c, err, sizeof err));
 	struct tls_ctx *server = must(tls_ctx_new_server(&s, err, sizeof err));
 	struct pair p = { .client = tls_ssl_new(client, NULL, err, sizeof err),
-			  .server = tls_ssl_new(server, NULL, err, sizeof err) };
+		          .server = tls_ssl_new(server, NULL, err, sizeof err) };
 	BIO *a, *b;
 
 	assert_int_equal(SSL_set_alpn_protos(p.client, (const unsigned char *)protos, n), 0);
@@ -324,7 +337,7 @@ static void test_alpn_of_another_protocol_is_refused(void **state UNUSED)
 /* --- client certificates --- */
 
 static bool with_client_cert(enum tls_mode mode, bool server_has_ca, const struct identity *id, char *cn, size_t size,
-			     bool *named)
+                             bool *named)
 {
 	struct tls_options c = { .mode = TLS_REQUIRE }, s = server_options();
 	struct pair p;
@@ -452,6 +465,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_modes),
 		cmocka_unit_test(test_bad_options_are_named),
+		cmocka_unit_test(test_system_authorities),
 		cmocka_unit_test(test_encrypted_key_is_refused_without_asking),
 		cmocka_unit_test(test_protocol_versions),
 		cmocka_unit_test(test_ciphers_and_curves),
