@@ -36,6 +36,7 @@ struct dbconn {
 	struct event event;   /* pending while state is not CLOSED */
 	uint64_t deadline_us; /* 0 none */
 	bool needs_password;  /* the server wanted a password that we do not have */
+	bool timed_out;       /* the last failure was the deadline */
 	char error[256];      /* of the last failure, one line */
 	char sqlstate[6];     /* of the last failure, "" when the server did not say one */
 };

@@ -25,7 +25,7 @@ struct monitor_tls {
 };
 struct monitor_options {
 	uint64_t interval_us;        /* monitor_interval */
-	uint64_t connect_timeout_us; /* 0: the probe's deadline, max(1 s, 5 intervals) */
+	uint64_t connect_timeout_us; /* 0: max(3 s, 5 intervals); a probe has max(1 s, 5 intervals) */
 	uint64_t dns_ttl_us;         /* names are resolved again after this; 0: 15 s */
 	uint64_t facts_refresh_us;   /* 0: 60 s */
 	struct monitor_login login;  /* monitor_user (or auth_user), monitor_password, monitor_dbname */

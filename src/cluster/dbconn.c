@@ -65,6 +65,7 @@ static void note_failure(struct dbconn *c, const char *message)
 {
 	dbconn_one_line(message, c->error, sizeof c->error);
 	find_sqlstate(c->error, c->sqlstate);
+	c->timed_out = false;
 	c->needs_password = c->pg && PQconnectionNeedsPassword(c->pg);
 }
 
@@ -266,7 +267,11 @@ bool dbconn_check_deadline(struct dbconn *c, uint64_t now_us)
 {
 	if (c->state == DBCONN_CLOSED || c->deadline_us == 0 || now_us < c->deadline_us)
 		return false;
-	fail(c, c->state == DBCONN_CONNECTING ? "timed out while connecting" : "timed out while waiting for an answer");
+	note_failure(c, c->state == DBCONN_CONNECTING ? "timed out while connecting"
+	                                              : "timed out while waiting for an answer");
+	c->timed_out = true;
+	dbconn_close(c);
+	c->ops->on_failed(c);
 	return true;
 }
 

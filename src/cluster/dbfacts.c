@@ -21,6 +21,7 @@ enum {
 	DDL_GAP_US = 200 * MONO_MS,  /* ... but no later than this after the first, nor sooner after the last load */
 	RETRY_MIN_US = MONO_SEC,
 	RETRY_MAX_US = 60 * MONO_SEC,
+	CONNECT_DEADLINE_US = 10 * MONO_SEC,
 	LOAD_DEADLINE_US = 30 * MONO_SEC,
 	DEADLINE_CHECK_US = MONO_SEC
 };
@@ -406,7 +407,7 @@ static void begin_load(struct dbfacts_loader *l)
 		.options = settings,
 	};
 	s.login.dbname = f->dbname;
-	bool opened = dbconn_open(&l->conn, &s, now_us + mon_deadline_us(m));
+	bool opened = dbconn_open(&l->conn, &s, now_us + CONNECT_DEADLINE_US);
 	pthread_mutex_unlock(&f->mutex);
 	if (opened)
 		loop_timer_start(&l->timer, DEADLINE_CHECK_US);

@@ -20,6 +20,7 @@ enum {
 	SUSPECT_GAP_US = 20 * MONO_MS,
 	NUDGE_DEADLINE_US = 10 * MONO_SEC,
 	RETRY_MAX_US = MONO_SEC,
+	CONNECT_MIN_US = 3 * MONO_SEC,
 	REFUSED_RETRY_US = 5 * MONO_SEC
 };
 
@@ -110,7 +111,7 @@ static void set_reason(struct mon_host *h, const char *reason)
 {
 	dbconn_one_line(reason, h->conn.error, sizeof h->conn.error);
 	h->conn.sqlstate[0] = '\0';
-	h->conn.needs_password = false;
+	h->conn.needs_password = h->conn.timed_out = false;
 }
 
 /* --- commands --- */
@@ -292,7 +293,7 @@ static uint64_t retry_delay(const struct mon_host *h)
 /* The connection is closed by now and conn.error says why. */
 static void lost(struct mon_host *h, uint64_t now_us)
 {
-	bool had = h->state == MON_READY && h->failures == 0;
+	bool had = h->state == MON_READY && !h->conn.timed_out;
 	bool refused = !had && dbconn_was_refused(&h->conn);
 	log_failure(h, h->conn.error);
 	DCHECK(h->conn.state == DBCONN_CLOSED);
@@ -301,7 +302,7 @@ static void lost(struct mon_host *h, uint64_t now_us)
 	h->poll_us = 0;
 	mon_on_standby_lost(h);
 	if (had) {
-		h->grace_until_us = now_us + h->mc->m->interval_us;
+		h->grace_until_us = now_us + mon_deadline_us(h->mc->m);
 		h->retry_us = now_us;
 		return;
 	}
@@ -346,6 +347,16 @@ static struct monitor_login login_of(struct mon_host *h)
 	return login;
 }
 
+/* More than a probe gets: TLS and SCRAM take their time on a busy machine, and nobody waits for it, because the role is
+ * lost when the grace is over. */
+static uint64_t connect_timeout(const struct monitor *m)
+{
+	uint64_t deadline_us = mon_deadline_us(m);
+	if (m->connect_timeout_us)
+		return m->connect_timeout_us;
+	return deadline_us > CONNECT_MIN_US ? deadline_us : CONNECT_MIN_US;
+}
+
 static void connect_to_address(struct mon_host *h, uint64_t now_us)
 {
 	struct monitor *m = h->mc->m;
@@ -359,7 +370,7 @@ static void connect_to_address(struct mon_host *h, uint64_t now_us)
 	};
 	set_state(h, MON_CONNECTING);
 	h->tried_us = now_us;
-	if (!dbconn_open(&h->conn, &s, now_us + (m->connect_timeout_us ? m->connect_timeout_us : mon_deadline_us(m))))
+	if (!dbconn_open(&h->conn, &s, now_us + connect_timeout(m)))
 		lost(h, now_us);
 }
 
