@@ -51,11 +51,12 @@ enum choice consistency_choose(struct client *c, struct host **host)
 	struct balance_candidate candidates[CLUSTER_MAX_HOSTS];
 	enum consistency level = level_of(c);
 	uint64_t need = UINT64_MAX, now = mono_now_us(), wait = c->routing.replica_wait_us;
+	const struct server *kept = c->kept[ROLE_REPLICA]; /* session mode: its own replica, or the primary */
 	bool worth_waiting = false;
 	unsigned n = 0;
 	for (unsigned i = 0; i < cl->n_hosts; i++) {
 		struct host *h = &cl->hosts[i];
-		if (host_role(h) != HOST_REPLICA)
+		if (host_role(h) != HOST_REPLICA || (kept && kept->pool->host != h))
 			continue;
 		if (!host_is_usable_replica(h, c->routing.max_replica_lag_us, now)) {
 			/* Not proved yet, or behind: a round may bring it back. */

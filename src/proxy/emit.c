@@ -78,7 +78,7 @@ static void make_room(struct emit *e)
 	struct sstmt *victim;
 	for (int bound = 0; bound < 8; bound++) {
 		victim = server_stmts_victim(&s->stmts, max > 0 ? (unsigned)max : 1u, e->c->segment_no);
-		if (!victim || !victim->present)
+		if (!victim)
 			return;
 		victim->present = false;
 		victim->used_in = e->c->segment_no;
@@ -473,6 +473,10 @@ enum emit_result emit_segment(struct client *c, struct server *s, const struct s
 		return send_query(&e, seg, p);
 	}
 	put_prelude(&e);
+	if (RULE_BROKEN(A1) && requests_len(&s->reqs)) {
+		push(&e, REQ_SYNC, REQF_SWALLOW);
+		msg_put_sync(&e.ww);
+	}
 	if (c->tx == CTX_DEFERRED && s->tx == MSG_TX_IDLE && !c->seg.open)
 		put_begin(&e);
 	for (unsigned i = 0; i < seg->n; i++)

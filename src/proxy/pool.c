@@ -100,6 +100,7 @@ static void take_from_idle(struct pool *p, struct server *s)
 	p->n_idle--;
 	TAILQ_INSERT_TAIL(&p->others, s, link);
 	p->n_others++;
+	server_set_state(s, SERVER_LINKED);
 	note_idle(p);
 }
 
@@ -369,6 +370,12 @@ void pool_on_server_gone(struct server *s)
 
 /* --- ageing --- */
 
+static void close_idle(struct server *s, const char *why)
+{
+	s->expected_close = true;
+	server_close(s, why);
+}
+
 static void close_old(struct pool *p, uint64_t now_us)
 {
 	const struct config *cfg = p->du->config;
@@ -382,11 +389,11 @@ static void close_old(struct pool *p, uint64_t now_us)
 		next = TAILQ_NEXT(s, link);
 		bool spare = (int)(p->n_idle + p->n_others) > keep;
 		if (s->close_needed || s->conn_epoch != p->conn_epoch || (known && s->address_epoch != epoch))
-			server_close(s, "replaced");
+			close_idle(s, "replaced");
 		else if (lifetime && now_us - s->connected_us >= lifetime)
-			server_close(s, "server lifetime over");
+			close_idle(s, "server lifetime over");
 		else if (spare && cfg->server_idle_timeout_us && now_us - s->idle_since_us >= cfg->server_idle_timeout_us)
-			server_close(s, "server idle timeout");
+			close_idle(s, "server idle timeout");
 	}
 }
 
@@ -435,7 +442,7 @@ void pools_free(struct worker *w)
 	{
 		struct server *s;
 		while ((s = TAILQ_FIRST(&p->idle)) || (s = TAILQ_FIRST(&p->others)))
-			server_close(s, "shutting down");
+			close_idle(s, "shutting down");
 		HASH_DEL(w->pools, p);
 		LIST_REMOVE(p, all);
 		mem_free(p);

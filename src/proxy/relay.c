@@ -117,15 +117,19 @@ static struct host *pick_host(struct client *c, bool *waits)
 void relay_request(struct client *c)
 {
 	bool waits;
-	if (c->kept[c->seg.role]) {
-		relay_server_ready(c, c->kept[c->seg.role]);
-		return;
-	}
 	struct host *host = pick_host(c, &waits);
 	if (waits)
 		return;
-	if (c->kept[c->seg.role]) { /* the role has changed on the way */
-		relay_server_ready(c, c->kept[c->seg.role]);
+	struct server *kept = c->kept[c->seg.role];
+	if (kept && kept->pool->host != host && !RULE_BROKEN(C8)) {
+		/* What it is linked to is the primary no more: its session state is lost with it. */
+		server_close(kept, "another server is the primary now");
+		if (c->state == CLIENT_CLOSING)
+			return;
+		kept = NULL;
+	}
+	if (kept) {
+		(void)relay_server_ready(c, kept);
 		return;
 	}
 	struct pool *p = pool_get(c->du, host);
@@ -133,7 +137,7 @@ void relay_request(struct client *c)
 	if (!s)
 		pool_wait(p, c);
 	else if (!relay_server_ready(c, s))
-		pool_put(p, s);
+		server_release(s);
 }
 
 /* --- a server is there --- */
@@ -168,7 +172,7 @@ bool relay_server_ready(struct client *c, struct server *s)
 		relay_raw_ready(c, s);
 		return true;
 	}
-	if (s->client != c && !is_usable(c, s))
+	if (!is_usable(c, s))
 		return false;
 	relay_link(c, s);
 	client_set_state(c, CLIENT_ACTIVE);

@@ -207,6 +207,12 @@ static void log_close(const struct server *s, const char *why, bool failed_login
 		log_info(&about, "closing connection to %s:%d: %s", s->pool->host->name, s->pool->host->port, why);
 }
 
+static void say_terminate(struct server *s)
+{
+	static const uint8_t terminate[] = { MSG_TERMINATE, 0, 0, 0, 4 };
+	(void)!stream_send(&s->stream, terminate, sizeof terminate);
+}
+
 void server_close(struct server *s, const char *why)
 {
 	if (s->state == SERVER_CLOSING)
@@ -221,6 +227,8 @@ void server_close(struct server *s, const char *why)
 	else
 		err = s->login_error;
 	bool unexpected = stream_is_open(&s->stream) && !s->expected_close;
+	if (s->state == SERVER_IDLE && !unexpected)
+		say_terminate(s);
 	stream_close(&s->stream);
 	if (s->client)
 		relay_on_server_lost(s, why);

@@ -26,7 +26,10 @@ uint8_t wr_u8(struct wire_reader *r)
 uint16_t wr_u16(struct wire_reader *r)
 {
 	const uint8_t *p = wr_bytes(r, 2);
-	return p ? (uint16_t)(p[0] << 8 | p[1]) : 0;
+	uint16_t v = 0;
+	if (p)
+		memcpy(&v, p, sizeof v);
+	return be16toh(v);
 }
 
 uint32_t wr_u32(struct wire_reader *r)
