@@ -1,0 +1,26 @@
+/* control/listener.h - the listening sockets, and how connections get from them to the workers.
+ *
+ * Main thread only.  Opened before privileges are given up, started once the workers run. */
+#ifndef CONTROL_LISTENER_H
+#define CONTROL_LISTENER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include "base/check.h"
+#include "conf/config.h"
+
+struct loop;
+
+/* How to meet a process that already listens there. */
+enum listener_mode {
+	LISTENER_ALONE,
+	LISTENER_TAKEOVER /* it is about to end: share the port with it, take the unix socket's name from it */
+};
+
+/* All or nothing.  Sockets that systemd hands over (LISTEN_FDS) take the place of the configured ones. */
+bool listeners_open(const struct config *cfg, enum listener_mode mode, char *err, size_t err_size) MUSTCHECK;
+void listeners_start(struct loop *loop);
+/* Takes what is still in the kernel's queues, then closes.  Idempotent. */
+void listeners_close(void);
+
+#endif

@@ -1,0 +1,414 @@
+/* control/lifecycle.c - see control/lifecycle.h.
+ *
+ * Order of starting: what needs root or may fail (sockets, files, certificates) first, then the fork, then the threads.
+ * Order of ending: no new clients, clients out, questions between threads answered (control/ask.h), HTTP, workers,
+ * monitor.  Signals are blocked in every thread but this one, whose libevent loop turns them into callbacks; so nothing
+ * here runs in the restricted world of a signal handler. */
+#include "control/lifecycle.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <event2/event.h>
+#include "auth/scram.h"
+#include "auth/userdb.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/mono.h"
+#include "cluster/monitor.h"
+#include "cluster/setup.h"
+#include "control/ask.h"
+#include "control/listener.h"
+#include "control/process.h"
+#include "io/loop.h"
+#include "proxy/client.h"
+#include "proxy/worker.h"
+
+enum { DRAIN_LOOK_US = 20 * 1000, FILES_BESIDE_CLIENTS = 64 };
+
+static struct {
+	struct loop *loop;              /* owned */
+	struct runtime *runtime;        /* owned reference: what new work gets */
+	struct lifecycle_options options;
+	enum lifecycle_phase phase;
+	struct loop_timer drain;
+	bool drain_asked;               /* a round over the workers is under way */
+	bool send_waiting_away;         /* DRAINING: also clients that wait for a server */
+	bool log_is_file;               /* who starts us does not see the log */
+} self;
+
+enum lifecycle_phase lifecycle_phase(void) { return self.phase; }
+
+/* --- configuration --- */
+
+static void log_errors(const struct config_errors *errs)
+{
+	static const enum log_level levels[] = { [CONFIG_NOTICE] = LOG_INFO, [CONFIG_WARNING] = LOG_WARNING,
+						 [CONFIG_ERROR] = LOG_ERROR };
+	for (int i = 0; i < errs->n; i++)
+		log_line(levels[errs->items[i].severity], NULL, "%s", errs->items[i].text);
+	if (errs->n_dropped)
+		log_warning(NULL, "%d more messages are not shown", errs->n_dropped);
+}
+
+static const char *log_path(const struct config *cfg)
+{
+	if (*cfg->logfile)
+		return cfg->logfile;
+	return self.options.quiet ? "/dev/null" : NULL;
+}
+
+static bool open_log(const struct config *cfg, char *err, size_t err_size)
+{
+	if (log_open(log_path(cfg), cfg->log_format, config_log_level(cfg))) {
+		self.log_is_file = log_path(cfg) != NULL;
+		return true;
+	}
+	snprintf(err, err_size, "could not open log file \"%s\": %s", cfg->logfile, strerror(errno));
+	return false;
+}
+
+static void watch_servers(bool is_start)
+{
+	const struct config *cfg = self.runtime->config;
+	const struct userdb_user *u = userdb_find(self.runtime->users, str_of(cfg->auth_user));
+	struct cluster_setup setup;
+	cluster_setup_options(&setup, cfg, u && u->kind == SECRET_PLAIN ? u->secret : NULL);
+	if (is_start)
+		monitor_start(&setup.options);
+	else
+		monitor_reconfigure(&setup.options);
+	cluster_setup_watch(cfg);
+}
+
+static void log_changes(const struct config *old_cfg, const struct config *new_cfg)
+{
+	struct config_changes changes = config_diff(old_cfg, new_cfg);
+	for (int i = 0; i < changes.n; i++) {
+		const struct config_change *c = &changes.items[i];
+		log_info(NULL, "[%s] %s: %s -> %s", c->section, c->key, c->old_text ? c->old_text : "(none)",
+			 c->new_text ? c->new_text : "(none)");
+	}
+	config_changes_free(&changes);
+}
+
+/* Makes cfg (consumed) the configuration of the process. */
+static bool apply(struct config *cfg, struct pgerr *err)
+{
+	char why[512] = "";
+	struct runtime *runtime = runtime_new(cfg, why, sizeof why), *old = self.runtime;
+	if (!runtime) {
+		log_error(NULL, "%s", why);
+		pgerr_set(err, SQLSTATE_CONFIG_FILE_ERROR, "%s", why);
+		return false;
+	}
+	log_changes(old->config, cfg);
+	if (!open_log(cfg, why, sizeof why))
+		log_error(NULL, "%s", why);
+	self.runtime = runtime;
+	workers_reconfigure(runtime);
+	watch_servers(false);
+	runtime_unref(old);
+	return true;
+}
+
+bool lifecycle_reload(struct pgerr *err)
+{
+	struct config_source source = self.options.source;
+	struct config_errors errs = { 0 };
+	const struct config *now = self.runtime->config;
+	char *path = source.path ? mem_strdup(*now->conffile ? now->conffile : source.path) : NULL;
+	process_notify("RELOADING=1");
+	source.path = path;
+	struct config *cfg = config_load(&source, &errs);
+	if (cfg)
+		config_keep_restart_keys(cfg, now, &errs);
+	log_errors(&errs);
+	bool ok = false;
+	if (cfg) {
+		ok = apply(cfg, err);
+	} else {
+		const char *first = "";
+		for (int i = errs.n; i-- > 0;)
+			first = errs.items[i].severity == CONFIG_ERROR ? errs.items[i].text : first;
+		pgerr_set(err, SQLSTATE_CONFIG_FILE_ERROR, "configuration was not reloaded");
+		pgerr_detail(err, "%s", first);
+		pgerr_hint(err, "The log has all %d errors; the old settings stay in force.", errs.n_errors);
+	}
+	if (ok)
+		log_info(NULL, "configuration reloaded");
+	else
+		log_error(NULL, "configuration was not reloaded; the old settings stay in force");
+	config_errors_free(&errs);
+	mem_free(path);
+	process_notify("READY=1");
+	return ok;
+}
+
+bool lifecycle_set(struct str key, struct str value, struct pgerr *err)
+{
+	char *why = NULL;
+	struct config *cfg = config_copy(self.runtime->config);
+	if (config_set(cfg, key, value, &why))
+		return apply(cfg, err);
+	pgerr_set(err, SQLSTATE_INVALID_PARAMETER_VALUE, "%s", why);
+	mem_free(why);
+	config_unref(cfg);
+	return false;
+}
+
+/* --- shutdown --- */
+
+/* In a transaction, in the middle of a request, or (unless asked otherwise) waiting for a server. */
+static bool may_finish(const struct client *c)
+{
+	switch (c->state) {
+	case CLIENT_IDLE:
+		return c->tx != CTX_NONE || c->seg.open;
+	case CLIENT_WAIT_FRESH:
+	case CLIENT_WAIT_PRIMARY:
+	case CLIENT_WAIT_SERVER:
+		return c->tx != CTX_NONE || !self.send_waiting_away;
+	case CLIENT_ACTIVE:
+		return true;
+	case CLIENT_STARTUP:
+	case CLIENT_TLS:
+	case CLIENT_AUTH:
+	case CLIENT_WELCOME:
+	case CLIENT_LOCAL:
+	case CLIENT_RAW:
+	case CLIENT_CANCEL:
+	case CLIENT_CLOSING:
+	case CLIENT_STATE_COUNT:
+		return false;
+	}
+	return false;
+}
+
+static void send_away(struct worker *w, void *arg UNUSED)
+{
+	struct client *c, *next;
+	struct pgerr err;
+	pgerr_set_fatal(&err, SQLSTATE_ADMIN_SHUTDOWN, "terminating connection due to administrator command");
+	for (c = TAILQ_FIRST(&w->clients); c; c = next) {
+		next = TAILQ_NEXT(c, link);
+		if (!may_finish(c))
+			client_close(c, &err, "shutting down");
+	}
+}
+
+static void on_sent_away(void *arg UNUSED) { self.drain_asked = false; }
+
+static void on_drain_look(struct loop_timer *t UNUSED)
+{
+	if (self.phase < LIFECYCLE_LEAVING || self.phase == LIFECYCLE_STOPPING)
+		return;
+	if (workers_clients() == 0) {
+		log_info(NULL, "all clients have left");
+		self.phase = LIFECYCLE_STOPPING;
+	} else if (self.phase == LIFECYCLE_DRAINING && !self.drain_asked) {
+		self.drain_asked = ask_workers(self.loop, send_away, on_sent_away, NULL);
+	}
+}
+
+void lifecycle_shutdown(enum lifecycle_shutdown how, const char *by)
+{
+	static const enum lifecycle_phase phases[] = {
+		[SHUTDOWN_NOW] = LIFECYCLE_STOPPING,
+		[SHUTDOWN_WAIT_FOR_SERVERS] = LIFECYCLE_DRAINING,
+		[SHUTDOWN_WAIT_FOR_CLIENTS] = LIFECYCLE_LEAVING,
+		[SHUTDOWN_DRAIN] = LIFECYCLE_DRAINING,
+	};
+	if (self.phase >= phases[how] && self.phase >= LIFECYCLE_LEAVING)
+		how = SHUTDOWN_NOW; /* asked again: somebody has lost patience */
+	self.phase = phases[how];
+	self.send_waiting_away = how == SHUTDOWN_WAIT_FOR_SERVERS;
+	process_notify("STOPPING=1");
+	if (how == SHUTDOWN_NOW)
+		log_info(NULL, "%s: shutting down now", by);
+	else
+		log_info(NULL, "%s: shutting down; %d clients are connected", by, workers_clients());
+	listeners_close();
+	loop_timer_start_periodic(&self.drain, DRAIN_LOOK_US);
+	on_drain_look(NULL);
+}
+
+/* --- signals --- */
+
+static void on_hup(void)
+{
+	struct pgerr err;
+	(void)!lifecycle_reload(&err); /* the log has it */
+}
+static void on_term(void) { lifecycle_shutdown(SHUTDOWN_DRAIN, "SIGTERM"); }
+static void on_int(void) { lifecycle_shutdown(SHUTDOWN_WAIT_FOR_SERVERS, "SIGINT"); }
+static void on_quit(void) { lifecycle_shutdown(SHUTDOWN_NOW, "SIGQUIT"); }
+
+static const struct {
+	int number;
+	void (*fn)(void);
+} signal_table[] = {
+	{ SIGHUP, on_hup }, { SIGTERM, on_term }, { SIGINT, on_int },
+	{ SIGQUIT, on_quit },
+};
+static struct event signal_events[ARRAY_LEN(signal_table)];
+
+static void on_signal(evutil_socket_t number, short what UNUSED, void *arg UNUSED)
+{
+	for (size_t i = 0; i < ARRAY_LEN(signal_table); i++) {
+		if (signal_table[i].number == number)
+			signal_table[i].fn();
+	}
+}
+
+static void block_signals(sigset_t *old)
+{
+	sigset_t set;
+	sigemptyset(&set);
+	for (size_t i = 0; i < ARRAY_LEN(signal_table); i++)
+		sigaddset(&set, signal_table[i].number);
+	pthread_sigmask(SIG_BLOCK, &set, old);
+}
+
+static void start_signals(void)
+{
+	for (size_t i = 0; i < ARRAY_LEN(signal_table); i++) {
+		event_assign(&signal_events[i], loop_base(self.loop), signal_table[i].number, EV_SIGNAL | EV_PERSIST,
+			     on_signal, NULL);
+		CHECK(event_add(&signal_events[i], NULL) == 0);
+	}
+}
+
+static void stop_signals(void)
+{
+	for (size_t i = 0; i < ARRAY_LEN(signal_table); i++)
+		event_del(&signal_events[i]);
+}
+
+/* --- start --- */
+
+static void check_file_limit(const struct config *cfg)
+{
+	unsigned long have = process_raise_file_limit();
+	unsigned long need = (unsigned long)cfg->max_client_conn + FILES_BESIDE_CLIENTS;
+	for (int i = 0; i < cfg->n_databases; i++) {
+		const struct conf_database *db = &cfg->databases[i];
+		int size = config_pool_size(cfg, db, NULL) + config_reserve_pool_size(cfg, db, NULL);
+		need += (unsigned long)size * (unsigned long)db->n_hosts;
+	}
+	if (have < need)
+		log_warning(NULL, "only %lu files may be open at once; max_client_conn and the pools may need %lu", have,
+			    need);
+}
+
+/* A log file that root has made must stay writable when it is opened again. */
+static void give_log_away(const struct config *cfg, const struct process_user *user)
+{
+	int fd = user->name && *cfg->logfile ? open(cfg->logfile, O_WRONLY | O_NOFOLLOW | O_CLOEXEC) : -1;
+	if (fd < 0)
+		return;
+	if (fchown(fd, user->uid, (gid_t)-1) < 0)
+		log_warning(NULL, "could not give the log file to \"%s\": %s", user->name, strerror(errno));
+	close(fd);
+}
+
+/* All that may fail; consumes cfg.  The message is for standard error. */
+static bool prepare(struct config *cfg, pid_t *predecessor, char *err, size_t err_size)
+{
+	const struct lifecycle_options *o = &self.options;
+	struct process_user user = { 0 };
+	bool ok = false;
+	if (!process_find_user(cfg->user, &user, err, err_size) || !open_log(cfg, err, err_size))
+		goto end;
+	if (o->daemonize && !*cfg->logfile) {
+		snprintf(err, err_size, "a daemon (-d) needs logfile");
+		goto end;
+	}
+	give_log_away(cfg, &user);
+	if (!process_open_pidfile(cfg->pidfile, o->takeover ? predecessor : NULL, err, err_size) ||
+	    !listeners_open(cfg, o->takeover ? LISTENER_TAKEOVER : LISTENER_ALONE, err, err_size))
+		goto end;
+	check_file_limit(cfg);
+	ok = process_become(&user, err, err_size);
+end:
+	process_user_free(&user);
+	if (ok)
+		self.runtime = runtime_new(cfg, err, err_size);
+	else
+		config_unref(cfg);
+	if (!self.runtime || !o->daemonize)
+		return self.runtime != NULL;
+	return process_daemonize(err, err_size);
+}
+
+static bool start_threads(void)
+{
+	const struct config *cfg = self.runtime->config;
+	unsigned n = (unsigned)(cfg->workers ? cfg->workers : process_usable_cpus());
+	sigset_t old;
+	block_signals(&old);
+	self.loop = loop_new("main");
+	loop_timer_init(&self.drain, self.loop, on_drain_look);
+	ask_start(self.loop);
+	watch_servers(true);
+	bool ok = workers_start(self.runtime, n);
+	if (!ok)
+		log_fatal(NULL, "could not start %u worker threads", n);
+	start_signals();
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	if (ok)
+		log_info(NULL, "pgweir %s started: %u workers, process %d", PGWEIR_VERSION, n, (int)getpid());
+	return ok;
+}
+
+static void end_all(void)
+{
+	listeners_close();
+	ask_stop();
+	loop_timer_start_periodic(&self.drain, DRAIN_LOOK_US);
+	while (!ask_is_quiet())
+		loop_turn(self.loop, LOOP_WAIT);
+	loop_timer_stop(&self.drain);
+	workers_stop();
+	monitor_stop();
+	stop_signals();
+	loop_free(self.loop);
+	runtime_unref(self.runtime);
+	scram_keys_forget_all();
+	process_remove_pidfile();
+	log_info(NULL, "stopped");
+}
+
+int lifecycle_run(struct config *cfg, const struct lifecycle_options *options)
+{
+	char err[512] = "";
+	pid_t predecessor = 0;
+	self.options = *options;
+	signal(SIGPIPE, SIG_IGN);
+	if (!prepare(cfg, &predecessor, err, sizeof err)) {
+		fprintf(stderr, "pgweir: %s\n", err);
+		if (self.log_is_file)
+			log_fatal(NULL, "%s", err);
+		listeners_close();
+		runtime_unref(self.runtime);
+		process_remove_pidfile();
+		return 1;
+	}
+	process_write_pidfile();
+	bool ok = start_threads();
+	if (ok) {
+		listeners_start(self.loop);
+		if (predecessor)
+			kill(predecessor, SIGTERM);
+		self.phase = LIFECYCLE_RUNNING;
+		process_notify("READY=1");
+		while (self.phase != LIFECYCLE_STOPPING)
+			loop_turn(self.loop, LOOP_WAIT);
+	}
+	end_all();
+	return ok ? 0 : 1;
+}

@@ -1,0 +1,244 @@
+/* control/listener.c - see control/listener.h.
+ *
+ * One thread accepts for all workers: with SO_REUSEPORT per worker the kernel would choose by a hash of the address,
+ * and a worker with a thousand clients would get as many new ones as an idle one. */
+#include "control/listener.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+#include <event2/event.h>
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/mono.h"
+#include "base/str.h"
+#include "io/loop.h"
+#include "io/net.h"
+#include "proxy/worker.h"
+
+enum {
+	LISTENERS_MAX = NET_LISTEN_MAX + 1,
+	ACCEPTS_PER_TURN = 128,       /* signals and other listeners get their turn in a storm of connections */
+	EXHAUSTED_PAUSE_US = 100000,  /* out of descriptors: accept() would fail again at once, for ever */
+	SYSTEMD_FIRST_FD = 3,
+};
+
+struct listener {
+	int fd;
+	bool is_unix;
+	bool is_started;
+	struct event ev;
+	struct loop_timer pause;
+	dev_t dev; /* of the unix socket's file as we made it; a successor's is another one */
+	ino_t ino;
+};
+
+static struct listener listeners[LISTENERS_MAX];
+static unsigned n_listeners;
+
+/* --- opening --- */
+
+static struct listener *add(int fd, bool is_unix)
+{
+	struct listener *l = &listeners[n_listeners++];
+	*l = (struct listener){ .fd = fd, .is_unix = is_unix };
+	return l;
+}
+
+static struct net_listen_options options_of(const struct config *cfg, enum listener_mode mode)
+{
+	return (struct net_listen_options){
+		.backlog = cfg->listen_backlog,
+		.reuseport = cfg->so_reuseport || mode == LISTENER_TAKEOVER,
+		.unix_mode = (mode_t)cfg->unix_socket_mode,
+		.defer_accept_s = (int)(cfg->tcp_defer_accept_us / MONO_SEC),
+		.tuning = { .nodelay = true, .keepalive = cfg->tcp_keepalive,
+			    .keepidle_s = (int)(cfg->tcp_keepidle_us / MONO_SEC),
+			    .keepintvl_s = (int)(cfg->tcp_keepintvl_us / MONO_SEC), .keepcnt = cfg->tcp_keepcnt,
+			    .user_timeout_ms = cfg->tcp_user_timeout_ms,
+			    .socket_buffer_bytes = (int)cfg->tcp_socket_buffer_bytes },
+	};
+}
+
+static void log_listening(int fd)
+{
+	char name[NET_NAME_SIZE];
+	log_info(NULL, "listening on %s", net_local_name(fd, name, sizeof name));
+}
+
+static char *join(const struct conf_list *list)
+{
+	char *text = mem_strdup("");
+	for (int i = 0; i < list->n; i++) {
+		char *longer = mem_printf("%s%s%s", text, i ? "," : "", list->items[i]);
+		mem_free(text);
+		text = longer;
+	}
+	return text;
+}
+
+static bool open_tcp(const struct config *cfg, const struct net_listen_options *o, char *err, size_t err_size)
+{
+	int fds[NET_LISTEN_MAX];
+	if (cfg->listen_addr.n == 0)
+		return true;
+	char *hosts = join(&cfg->listen_addr);
+	int n = net_listen_tcp(hosts, (uint16_t)cfg->listen_port, o, fds, err, err_size);
+	mem_free(hosts);
+	for (int i = 0; i < n; i++)
+		add(fds[i], false);
+	return n >= 0;
+}
+
+static bool set_group(const char *path, const char *group, char *err, size_t err_size)
+{
+	const struct group *gr = getgrnam(group);
+	if (!gr) {
+		snprintf(err, err_size, "unix_socket_group \"%s\" does not exist on this system", group);
+		return false;
+	}
+	if (chown(path, (uid_t)-1, gr->gr_gid) == 0)
+		return true;
+	snprintf(err, err_size, "could not give \"%s\" to group \"%s\": %s", path, group, strerror(errno));
+	return false;
+}
+
+static bool open_unix(const struct config *cfg, enum listener_mode mode, const struct net_listen_options *o, char *err,
+		      size_t err_size)
+{
+	struct stat st;
+	const char *dir = cfg->unix_socket_dir;
+	if (!*dir)
+		return true;
+	char *path = mem_printf("%s/.s.PGSQL.%d", dir, cfg->listen_port);
+	bool is_file = dir[0] == '/';
+	if (mode == LISTENER_TAKEOVER && is_file)
+		unlink(path);
+	int fd = net_listen_unix(dir, (uint16_t)cfg->listen_port, o, err, err_size);
+	bool ok = fd >= 0;
+	if (ok) {
+		struct listener *l = add(fd, true);
+		if (is_file && stat(path, &st) == 0) {
+			l->dev = st.st_dev;
+			l->ino = st.st_ino;
+		}
+	}
+	if (ok && is_file && *cfg->unix_socket_group)
+		ok = set_group(path, cfg->unix_socket_group, err, err_size);
+	mem_free(path);
+	return ok;
+}
+
+/* systemd's socket activation: descriptors 3 and up are already listening. */
+static bool take_over_activated(const struct net_listen_options *o)
+{
+	const char *pid = getenv("LISTEN_PID"), *count = getenv("LISTEN_FDS");
+	int64_t p, n;
+	if (!pid || !count || !str_to_i64(str_of(pid), &p) || p != getpid() || !str_to_i64(str_of(count), &n) || n < 1)
+		return false;
+	for (int fd = SYSTEMD_FIRST_FD; fd < SYSTEMD_FIRST_FD + n && n_listeners < LISTENERS_MAX; fd++) {
+		struct net_addr addr;
+		if (!net_local_addr(fd, &addr))
+			continue;
+		fcntl(fd, F_SETFD, FD_CLOEXEC);
+		fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
+		net_tune(fd, &o->tuning);
+		add(fd, net_addr_is_unix(&addr));
+	}
+	unsetenv("LISTEN_PID");
+	unsetenv("LISTEN_FDS");
+	return n_listeners > 0;
+}
+
+bool listeners_open(const struct config *cfg, enum listener_mode mode, char *err, size_t err_size)
+{
+	struct net_listen_options o = options_of(cfg, mode);
+	if (!take_over_activated(&o) && (!open_tcp(cfg, &o, err, err_size) || !open_unix(cfg, mode, &o, err, err_size))) {
+		listeners_close();
+		return false;
+	}
+	for (unsigned i = 0; i < n_listeners; i++)
+		log_listening(listeners[i].fd);
+	if (n_listeners > 0)
+		return true;
+	snprintf(err, err_size, "nothing to listen on: set listen_addr or unix_socket_dir");
+	return false;
+}
+
+/* --- accepting --- */
+
+static void on_pause_over(struct loop_timer *t)
+{
+	struct listener *l = CONTAINER_OF(t, struct listener, pause);
+	event_add(&l->ev, NULL);
+}
+
+static void accept_some(struct listener *l, unsigned max)
+{
+	for (unsigned i = 0; i < max; i++) {
+		struct net_addr peer;
+		int fd;
+		switch (net_accept(l->fd, &fd, &peer)) {
+		case NET_ACCEPTED:
+			workers_accept(fd, &peer, l->is_unix);
+			break;
+		case NET_ACCEPT_AGAIN:
+			return;
+		case NET_ACCEPT_EXHAUSTED:
+			log_warning(NULL, "cannot accept connections for a moment: %s", strerror(errno));
+			event_del(&l->ev);
+			loop_timer_start(&l->pause, EXHAUSTED_PAUSE_US);
+			return;
+		case NET_ACCEPT_FAILED:
+			log_error(NULL, "a listening socket has failed: %s", strerror(errno));
+			event_del(&l->ev);
+			return;
+		}
+	}
+}
+
+static void on_connection(evutil_socket_t fd UNUSED, short what UNUSED, void *arg) { accept_some(arg, ACCEPTS_PER_TURN); }
+
+void listeners_start(struct loop *loop)
+{
+	for (unsigned i = 0; i < n_listeners; i++) {
+		struct listener *l = &listeners[i];
+		CHECK(event_assign(&l->ev, loop_base(loop), l->fd, EV_READ | EV_PERSIST, on_connection, l) == 0);
+		CHECK(event_add(&l->ev, NULL) == 0);
+		loop_timer_init(&l->pause, loop, on_pause_over);
+		l->is_started = true;
+	}
+}
+
+static void remove_file(const struct listener *l)
+{
+	struct net_addr addr;
+	struct stat st;
+	if (!l->is_unix || !l->ino || !net_local_addr(l->fd, &addr))
+		return;
+	const struct sockaddr_un *un = (const struct sockaddr_un *)&addr.ss;
+	if (stat(un->sun_path, &st) == 0 && st.st_dev == l->dev && st.st_ino == l->ino)
+		net_unlink_unix(l->fd);
+}
+
+void listeners_close(void)
+{
+	for (unsigned i = 0; i < n_listeners; i++) {
+		struct listener *l = &listeners[i];
+		remove_file(l);
+		if (l->is_started) {
+			/* Who is in the queue has been told by the kernel that it is connected. */
+			accept_some(l, ACCEPTS_PER_TURN);
+			event_del(&l->ev);
+			loop_timer_stop(&l->pause);
+		}
+		close(l->fd);
+	}
+	n_listeners = 0;
+}
