@@ -45,9 +45,17 @@ def children(pid):
 
 
 def tree_cpu_us(pid):
-    """A server and its children, those that have come and gone included."""
-    total = threads_cpu_us(pid) + reaped_cpu_us(pid)
-    return total + sum(tree_cpu_us(kid) for kid in children(pid))
+    """A server and its children, those that have come and gone included.
+
+    A child that is reaped between the look at its parent's total and the look at itself would be lost (after a run many
+    are): looked at again until nothing changed in between.
+    """
+    while True:
+        reaped, kids = reaped_cpu_us(pid), children(pid)
+        total = threads_cpu_us(pid) + reaped + sum(tree_cpu_us(kid) for kid in kids)
+        if reaped == reaped_cpu_us(pid) and set(children(pid)) == set(kids):
+            return total
+        time.sleep(0.01)
 
 
 def tree(pid):
