@@ -556,7 +556,6 @@ static void deliver(struct stream *s, const bool *alive)
 		if (!*alive || !s->want_read || !data_buffered(s))
 			return;
 	}
-	loop_at_turn_end(s->loop, &s->tls->hook);
 }
 
 /* The stream has become OPEN, for the first time or through TLS. */
@@ -566,9 +565,6 @@ static void opened(struct stream *s, const bool *alive)
 	s->ops->on_open(s);
 	if (*alive && s->state == STREAM_OPEN && s->out)
 		flush(s);
-	/* A client's first message may have come in one segment with the end of its handshake. */
-	if (*alive && s->want_read && data_buffered(s))
-		deliver(s, alive);
 }
 
 static void finish_connect(struct stream *s, const bool *alive)
@@ -620,6 +616,8 @@ static void leave(struct stream *s, bool alive)
 		return;
 	s->guard = NULL;
 	update_interest(s);
+	/* More than READ_ROUNDS took; or a client's first message that came in one segment with the end of its
+	 * handshake; or the owner, having paused, wants to go on. */
 	if (s->want_read && data_buffered(s))
 		loop_at_turn_end(s->loop, &s->tls->hook);
 }

@@ -13,6 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include <event2/event.h>
+#include <openssl/err.h>
 #include <openssl/ssl.h>
 #include "base/mem.h"
 #include "base/mono.h"
@@ -958,6 +959,69 @@ static void test_tls_verify_full_needs_a_host(void **state UNUSED)
 	release(b);
 }
 
+static bool was_told_goodbye(struct end *e) { return SSL_get_shutdown(stream_ssl(&e->s)) & SSL_RECEIVED_SHUTDOWN; }
+
+static void test_tls_close_says_goodbye_unless_output_is_stuck(void **state UNUSED)
+{
+	for (int stuck = 0; stuck < 2; stuck++) {
+		struct end *a, *b;
+		pair_up(&a, &b);
+		encrypt(a, b);
+		stream_want_read(&b->s, !stuck);
+		a->to_send = stuck ? 1000 * 1000 : 10;
+		send_more(a);
+		assert_int_equal(stream_pending(&a->s) > 0, stuck);
+		release(a);
+		stream_want_read(&b->s, true);
+		RUN_UNTIL(b->eof == 1);
+		assert_int_equal(was_told_goodbye(b), !stuck);
+		release(b);
+	}
+}
+
+/* What another connection left in OpenSSL's per-thread queue of errors is not ours. */
+static void test_tls_does_not_see_other_peoples_errors(void **state UNUSED)
+{
+	struct end *a, *b;
+	pair_up(&a, &b);
+	assert_true(stream_start_tls_server(&a->s, server_ctx));
+	assert_true(stream_start_tls_client(&b->s, client_ctx, "db.example"));
+	while (a->opened + b->opened < 2) {
+		ERR_raise(ERR_LIB_USER, 1);
+		loop_turn(loop, LOOP_POLL);
+		assert_int_equal(a->failed + b->failed, 0);
+	}
+	for (int i = 0; i < 5; i++) {
+		ERR_raise(ERR_LIB_USER, 1);
+		assert_int_equal(send_pattern(a, 10), STREAM_SENT);
+		ERR_raise(ERR_LIB_USER, 1);
+		loop_turn(loop, LOOP_POLL);
+		ERR_raise(ERR_LIB_USER, 1);
+		assert_int_equal(stream_read(&b->s, scratch, 1), STREAM_AGAIN);
+	}
+	assert_int_equal(b->received, 50);
+	ERR_clear_error();
+	release(a);
+	release(b);
+}
+
+/* One peer's full buffers do not stop the others: a turn serves only so much of what OpenSSL holds. */
+static void test_tls_turn_is_bounded(void **state UNUSED)
+{
+	struct end *a, *b;
+	pair_up(&a, &b);
+	encrypt(a, b);
+	b->read_size = 1;
+	assert_int_equal(send_pattern(a, 1000), STREAM_SENT);
+	while (b->received < 1000) {
+		size_t before = b->received;
+		loop_turn(loop, LOOP_WAIT); /* would hang if what is held were forgotten */
+		assert_true(b->received - before <= 8);
+	}
+	release(a);
+	release(b);
+}
+
 /* Cut in the middle of nothing, without close_notify: an end, not an error. */
 static void test_tls_cut_without_goodbye_is_an_end(void **state UNUSED)
 {
@@ -1108,6 +1172,41 @@ static void test_tls_batch_of_records_is_one_recv(void **state UNUSED)
 	settle();
 	assert_int_equal(recv_calls, 1);
 	assert_int_equal(b->readable, 1);
+	release(a);
+	release(b);
+}
+
+/* A record and a half: that the rest is not there yet must be known without a system call. */
+static size_t may_leave; /* bytes; then the socket is "full" */
+
+static ssize_t rationed_send(int fd, const void *p, size_t n, int flags)
+{
+	n = n < may_leave ? n : may_leave;
+	may_leave -= n;
+	if (n > 0)
+		return send(fd, p, n, flags);
+	errno = EAGAIN;
+	return -1;
+}
+
+static void test_tls_half_a_record_is_no_reason_to_read_again(void **state UNUSED)
+{
+	static const struct stream_test_io rationed = { counting_recv, rationed_send };
+	struct end *a, *b;
+	pair_up(&a, &b);
+	encrypt(a, b);
+	stream_test_set_io(&rationed);
+	recv_calls = 0;
+	may_leave = 200;
+	assert_int_equal(send_pattern(a, 100), STREAM_SENT);
+	assert_int_equal(send_pattern(a, 100), STREAM_BLOCKED);
+	RUN_UNTIL(b->received == 100);
+	settle();
+	assert_int_equal(recv_calls, 1);
+	may_leave = 1000;
+	RUN_UNTIL(b->received == 200);
+	settle();
+	assert_int_equal(recv_calls, 2);
 	release(a);
 	release(b);
 }
@@ -1331,6 +1430,9 @@ int main(int argc, char **argv)
 		PLAIN(test_tls_close_inside_on_open),
 		PLAIN(test_tls_start_fails_without_memory),
 		PLAIN(test_tls_verify_full_needs_a_host),
+		PLAIN(test_tls_close_says_goodbye_unless_output_is_stuck),
+		PLAIN(test_tls_does_not_see_other_peoples_errors),
+		PLAIN(test_tls_turn_is_bounded),
 		PLAIN(test_tls_cut_without_goodbye_is_an_end),
 		PLAIN(test_tls_rubbish_is_an_error),
 		PLAIN(test_tls_key_updates_under_a_blocked_socket),
@@ -1338,6 +1440,7 @@ int main(int argc, char **argv)
 #ifdef PGWEIR_TEST_BUILD
 		BOTH(test_one_recv_and_one_send_per_message),
 		PLAIN(test_tls_batch_of_records_is_one_recv),
+		PLAIN(test_tls_half_a_record_is_no_reason_to_read_again),
 		PLAIN(test_environment_chops_everything),
 		BOTH(test_chopped_transfers_lose_nothing),
 #endif

@@ -294,6 +294,9 @@ static void test_sni_and_alpn(void **state UNUSED)
 	assert_true(try_pair(&p, &c, &s, "db.example"));
 	assert_string_equal(SSL_get_servername(p.server, TLSEXT_NAMETYPE_host_name), "db.example");
 	assert_true(tls_alpn_agreed(p.client) && tls_alpn_agreed(p.server));
+	char byte;
+	assert_int_equal(SSL_read(p.client, &byte, 1), -1); /* a ticket would come here */
+	assert_false(SSL_SESSION_is_resumable(SSL_get0_session(p.client)));
 	drop(&p);
 	assert_true(try_pair(&p, &c, &s, "/run/postgresql"));
 	assert_null(SSL_get_servername(p.server, TLSEXT_NAMETYPE_host_name));
