@@ -141,13 +141,11 @@ def pytest_runtest_makereport(item, call):
 
 def keep_logs(item, report):
     folder = BUILD / "test-logs" / item.nodeid.replace("/", "_").replace("::", ".")[:150]
-    for value in list(item.funcargs.values()):
-        for log in logs_of(value):
-            if log.exists():
-                folder.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(log, folder / f"{log.parent.name}-{log.name}")
-                if log.name == "pgweir.log":
-                    report.sections.append((str(log), log.read_text(errors="replace")[-3000:]))
+    for log in sorted({log for value in item.funcargs.values() for log in logs_of(value) if log.exists()}):
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(log, folder / f"{log.parent.name}-{log.name}")
+        if log.name == "pgweir.log" and not any(title == str(log) for title, _ in report.sections):
+            report.sections.append((str(log), log.read_text(errors="replace")[-3000:]))
 
 
 def logs_of(value):
