@@ -118,6 +118,7 @@ struct client {
 	struct client_segment seg;
 	uint64_t raw_left;           /* bytes of a large message of the client still to stream */
 	bool raw_drop;               /* these bytes go nowhere */
+	bool fail_next;              /* LOST while idle: *failure is due as the answer to the next statement */
 	bool skip_to_sync;           /* an error was answered here in mid-segment */
 	bool busy;                   /* client_process() is on the stack */
 	bool look_again;             /* it was called again meanwhile */

@@ -2,9 +2,11 @@
 #include "proxy/database.h"
 
 #include <pthread.h>
+#include "base/buf.h"
 #include "base/mem.h"
 #include "cluster/dbfacts.h"
 #include "cluster/monitor.h"
+#include "cluster/setup.h"
 #include "proxy/params.h"
 #include "proxy/worker.h"
 #include "sql/catalog.h"
@@ -31,20 +33,40 @@ struct shared_db *shared_db_get(struct cluster *cluster, const char *dbname)
 	return db;
 }
 
-static struct cluster *cluster_of(const struct conf_database *conf)
+/* The lists of the configuration as one text of names. */
+static char *join(const struct conf_list *global, const struct conf_list *own)
 {
-	struct host_spec specs[CLUSTER_MAX_HOSTS];
-	unsigned n = 0;
-	for (int i = 0; i < conf->n_hosts && n < CLUSTER_MAX_HOSTS; i++)
-		specs[n++] = (struct host_spec){ conf->hosts[i].host, conf->hosts[i].port };
-	return cluster_find_or_add(specs, n);
+	struct buf b = { 0 };
+	const struct conf_list *lists[] = { global, own };
+	bool ok = true;
+	for (int l = 0; l < 2; l++) {
+		for (int i = 0; i < lists[l]->n && ok; i++)
+			ok = buf_put(&b, lists[l]->items[i], strlen(lists[l]->items[i])) && buf_put(&b, " ", 1);
+	}
+	char *text = mem_strndup(ok && buf_len(&b) ? (const char *)buf_head(&b) : "", ok ? buf_len(&b) : 0);
+	buf_deinit(&b);
+	return text;
+}
+
+static struct dbfacts *facts_of(const struct config *cfg, const struct conf_database *conf, struct cluster *cluster,
+				const char *dbname, const struct monitor_login *login)
+{
+	struct dbfacts *facts = dbfacts_find_or_add(cluster, dbname, login);
+	char *reads = join(&cfg->read_only_functions, &conf->read_only_functions);
+	char *writes = join(&cfg->write_functions, &conf->write_functions);
+	struct catalog_options options = { reads, writes };
+	dbfacts_configure(facts, &options);
+	dbfacts_want(facts);
+	mem_free(reads);
+	mem_free(writes);
+	return facts;
 }
 
 /* Takes what the configuration says now; old pools of another cluster age out by their time-outs. */
 static bool resolve(struct dbuser *du, const struct config *cfg, struct pgerr *err)
 {
 	const struct conf_database *conf = config_database(cfg, str_of(du->database));
-	struct cluster *cluster = conf ? cluster_of(conf) : NULL;
+	struct cluster *cluster = conf ? cluster_of_database(conf) : NULL;
 	if (!cluster) {
 		pgerr_set_fatal(err, SQLSTATE_INVALID_CATALOG_NAME, "no such database: %s", du->database);
 		return false;
@@ -63,8 +85,7 @@ static bool resolve(struct dbuser *du, const struct config *cfg, struct pgerr *e
 	du->conf_user = user;
 	du->db = shared_db_get(cluster, dbname);
 	login.dbname = dbname;
-	du->db->facts = dbfacts_find_or_add(cluster, dbname, &login);
-	dbfacts_want(du->db->facts);
+	du->db->facts = facts_of(cfg, conf, cluster, dbname, &login);
 	mem_free(du->server_user);
 	du->server_user = mem_strdup(conf->user ? conf->user : du->user);
 	du->pool_mode = config_pool_mode(cfg, conf, user);
@@ -114,8 +135,7 @@ struct dbuser *dbuser_get(struct worker *w, struct str database, struct str user
 
 const struct catalog *dbuser_catalog(struct dbuser *du, bool *proved)
 {
-	dbfacts_refresh(du->db->facts, &du->catalog_version, &du->catalog);
-	*proved = dbfacts_is_proved(du->db->facts);
+	*proved = dbfacts_refresh(du->db->facts, &du->catalog_version, &du->catalog);
 	return du->catalog;
 }
 

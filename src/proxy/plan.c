@@ -107,18 +107,22 @@ static bool answers_here(const struct client *c, const struct segment *seg)
 }
 
 /* In a transaction that failed and whose server is gone: what PostgreSQL says in a failed one. */
-static void plan_lost(const struct segment *seg, struct plan *plan)
+static void plan_lost(const struct client *c, const struct segment *seg, struct plan *plan)
 {
 	if (seg->end == SEGMENT_SYNC && seg->n == 1) {
 		plan->action = PLAN_LOCAL;
 		return;
 	}
-	if (is_single(seg) && (verb_of(seg) == SQL_COMMIT || verb_of(seg) == SQL_ROLLBACK) &&
+	if (is_single(seg) && (verb_of(seg) == SQL_ROLLBACK || (verb_of(seg) == SQL_COMMIT && !c->fail_next)) &&
 	    !shape_facts(seg->shape)->stmts[0].chain) {
 		plan->action = PLAN_LOCAL;
 		return;
 	}
 	plan->action = PLAN_REJECT;
+	if (c->fail_next) {
+		plan->error = *c->failure;
+		return;
+	}
 	pgerr_set(&plan->error, SQLSTATE_IN_FAILED_SQL_TRANSACTION,
 		  "current transaction is aborted, commands ignored until end of transaction block");
 }
@@ -223,7 +227,7 @@ void plan_segment(const struct client *c, const struct segment *seg, bool full, 
 		break;
 	}
 	if (c->tx == CTX_LOST)
-		plan_lost(seg, plan);
+		plan_lost(c, seg, plan);
 	else if (c->srv)
 		plan_in_tx(c, seg, plan);
 	else if (answers_here(c, seg))

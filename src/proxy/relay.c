@@ -332,6 +332,7 @@ static void begin_segment(struct client *c, const struct plan *plan, const struc
 static bool answer_locally(struct client *c, struct segment *seg, const struct plan *plan)
 {
 	size_t len = seg->len;
+	c->fail_next = false;
 	bool alive = plan->action == PLAN_LOCAL ? local_answer(c, seg) : local_reject(c, seg->end, &plan->error);
 	relay_drop_scan(c->worker);
 	if (alive)
@@ -785,6 +786,25 @@ static bool may_run_again(const struct client *c, const struct server *s)
 	       (c->tx == CTX_NONE || c->tx == CTX_DEFERRED) && c->seg.role == ROLE_REPLICA;
 }
 
+/* Between two statements of a transaction: nobody waits for an answer now.  A READ COMMITTED transaction that has only
+ * read on a standby begins anew with its next statement; any other is over, and its next statement says so (C4). */
+static void lost_while_idle(struct client *c, const struct server *s, const struct pgerr *err)
+{
+	bool renewable = s->is_replica && plan_isolation(c) == 'c' && c->begin.read_only == SQL_YES && !c->tx_has_state;
+	relay_unlink(c);
+	if (renewable) {
+		c->tx = CTX_DEFERRED;
+		return;
+	}
+	c->tx = CTX_LOST;
+	c->fail_next = true;
+	if (!c->failure)
+		c->failure = mem_alloc(sizeof *c->failure);
+	*c->failure = *err;
+	if (s->is_replica)
+		pgerr_set(c->failure, SQLSTATE_SERIALIZATION_FAILURE, "the transaction's replica was lost or cancelled it");
+}
+
 void relay_on_server_lost(struct server *s, const char *why)
 {
 	struct client *c = s->client;
@@ -811,6 +831,10 @@ void relay_on_server_lost(struct server *s, const char *why)
 	bool again = may_run_again(c, s);
 	lost_error(c, s, why, &err);
 	reply_abandon(s);
+	if (c->state == CLIENT_IDLE && !c->pins && !s->fatal_shown) {
+		lost_while_idle(c, s, &err);
+		return;
+	}
 	relay_unlink(c);
 	if (again) {
 		c->srv = NULL;

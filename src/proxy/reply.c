@@ -311,6 +311,8 @@ static enum outcome on_error(struct reply *r, const uint8_t *body, size_t have)
 		relay_note_failure(c, &e);
 		return OUT_SWALLOW;
 	}
+	if (pgerr_is_fatal(&e) && s->is_replica && c->state == CLIENT_IDLE)
+		return OUT_SWALLOW; /* C4: a conflict with recovery between two statements; the end of the connection follows */
 	if (pgerr_is_fatal(&e))
 		s->fatal_shown = true;
 	c->seg.done_rows = true;

@@ -391,7 +391,13 @@ static void on_move(struct loop *loop, struct loop_msg *msg)
 	struct server *s = m->s;
 	struct pool *p;
 	HASH_FIND(hh, m->to->pools, m->key, m->key_len, p);
-	CHECK(p); /* only a worker whose client waits in this pool is given a server */
+	if (!p) {
+		/* Only a worker that waits in this pool is given a server: it has shut down since. */
+		stream_close(&s->stream);
+		server_free(&s->grave);
+		move_free(m);
+		return;
+	}
 	s->pool = p;
 	s->conn_epoch = p->conn_epoch;
 	s->status = params_from_key(&m->to->params, m->status, m->status_len);

@@ -24,6 +24,7 @@ enum {
 
 static struct worker *workers;
 static unsigned n_workers;
+static atomic_bool stopping; /* what crosses threads from now on is dropped */
 
 /* --- runtime --- */
 
@@ -257,6 +258,7 @@ static void worker_free(struct worker *w)
 
 void workers_stop(void)
 {
+	atomic_store(&stopping, true);
 	for (unsigned i = 0; i < n_workers; i++) {
 		struct stop_msg *m = mem_zalloc(sizeof *m);
 		*m = (struct stop_msg){ .msg.fn = on_stop, .w = &workers[i] };
@@ -296,7 +298,10 @@ static void on_accept(struct loop *loop, struct loop_msg *msg)
 {
 	struct accept_msg *m = CONTAINER_OF(msg, struct accept_msg, msg);
 	(void)loop;
-	client_accept(m->w, m->fd, &m->peer, m->is_unix);
+	if (atomic_load(&stopping))
+		close(m->fd);
+	else
+		client_accept(m->w, m->fd, &m->peer, m->is_unix);
 	mem_free(m);
 }
 
@@ -356,6 +361,10 @@ static void on_collect(struct loop *loop, struct loop_msg *msg);
 
 static void collect_next(struct collect *k)
 {
+	if (atomic_load(&stopping)) {
+		mem_free(k);
+		return;
+	}
 	k->msg.fn = on_collect;
 	loop_post(k->at < n_workers ? workers[k->at].loop : k->caller, &k->msg);
 }
