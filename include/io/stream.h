@@ -53,9 +53,9 @@ struct stream_ops {
 	/* Output that was STREAM_BLOCKED has left wholly.  May come unasked too (TLS answers its peer by itself). */
 	void (*on_drained)(struct stream *s);
 	void (*on_open)(struct stream *s); /* connect() succeeded, or the TLS handshake did: send now, blocked or not */
-	/* Connect, handshake or a delayed write failed; why is valid during the call only.  The owner closes.  After a
-	 * delayed write the stream is still OPEN for reading, so that the peer's last words (a server's FATAL) can be
-	 * had with stream_read() before that; its pending output is gone. */
+	/* Connect, handshake or a delayed write failed; why is valid until the next call of a function here.  The owner
+	 * closes.  After a delayed write the stream is still OPEN for reading, so that the peer's last words (a
+	 * server's FATAL) can be had with stream_read() before that; its pending output is gone. */
 	void (*on_failed)(struct stream *s, const char *why);
 };
 
@@ -103,8 +103,8 @@ static inline void stream_want_read(struct stream *s, bool want)
 enum stream_sent {
 	STREAM_SENT,    /* it is with the kernel */
 	STREAM_BLOCKED, /* accepted, but some is pending: stop feeding until on_drained */
-	STREAM_BROKEN   /* lost (stream_last_error()); the owner reads last words if it likes, and closes.  No
-	                 * on_failed comes for it. */
+	STREAM_BROKEN /* lost (stream_last_error()), and so is all that follows; the owner reads last words if it likes,
+	               * and closes.  No on_failed comes for it. */
 };
 /* All or nothing is accepted, in order.  Also legal while CONNECTING: it leaves once open.  In HANDSHAKE: BROKEN. */
 enum stream_sent stream_send(struct stream *s, const void *p, size_t n) MUSTCHECK;

@@ -47,6 +47,8 @@ static void wake(struct loop *loop)
 		;
 }
 
+/* The whole queue is taken at once, so the lock is not held while messages run, and a message that posts to its own
+ * loop is delivered in the next round and cannot keep this one going for ever. */
 static void deliver_mail(struct loop *loop)
 {
 	struct msg_queue batch = STAILQ_HEAD_INITIALIZER(batch);
@@ -157,6 +159,7 @@ static void run_hooks(struct loop *loop)
 	TAILQ_REMOVE(&loop->hooks, &mark, link);
 }
 
+/* A hook that is queued already (by a hook, or between turns) must not wait for some socket to wake us. */
 bool loop_turn(struct loop *loop, enum loop_wait wait)
 {
 	bool poll = wait == LOOP_POLL || !TAILQ_EMPTY(&loop->hooks) || atomic_load(&loop->stopping);
@@ -229,6 +232,7 @@ void loop_timer_init(struct loop_timer *timer, struct loop *loop, void (*fn)(str
 	CHECK(event_assign(&timer->ev, loop->base, -1, 0, on_timer, timer) == 0);
 }
 
+/* libevent's own clock is the coarse one here (no PRECISE_TIMER): no system call per start. */
 static void start_timer(struct loop_timer *timer, uint64_t us, short flags)
 {
 	struct timeval tv = { .tv_sec = (time_t)(us / MONO_SEC), .tv_usec = (suseconds_t)(us % MONO_SEC) };

@@ -21,6 +21,7 @@
 
 enum { DEFAULT_BACKLOG = 128 };
 
+/* Writes the message and returns -1, what every function here says on failure. */
 static int fail(char *err, size_t err_size, const char *fmt, ...) PRINTF_LIKE(3, 4);
 static int fail(char *err, size_t err_size, const char *fmt, ...)
 {
@@ -31,7 +32,10 @@ static int fail(char *err, size_t err_size, const char *fmt, ...)
 	return -1;
 }
 
-/* --- addresses --- */
+/* --- addresses ---
+ *
+ * The kernel's sockaddr is kept as it is, and only ever compared by its meaning.  For a unix socket the length is part
+ * of the name: an abstract one may hold NUL bytes, a nameless one (most clients) has no path at all. */
 
 static const struct sockaddr_in *in4(const struct net_addr *a) { return (const void *)&a->ss; }
 static const struct sockaddr_in6 *in6(const struct net_addr *a) { return (const void *)&a->ss; }
@@ -39,6 +43,7 @@ static const struct sockaddr_un *un(const struct net_addr *a) { return (const vo
 
 static size_t unix_path_len(const struct net_addr *a) { return a->len - offsetof(struct sockaddr_un, sun_path); }
 
+/* A path that does not fit (107 bytes) is refused and not cut: it would be another socket. */
 static bool parse_unix(const char *dir, uint16_t port, struct net_addr *out)
 {
 	struct sockaddr_un *sun = (void *)&out->ss;
@@ -105,6 +110,7 @@ bool net_addr_parse(const char *host, uint16_t port, struct net_addr *out)
 	return strchr(bare, ':') ? parse_ipv6(bare, port, out) : parse_ipv4(bare, port, out);
 }
 
+/* Bounded by the length that the kernel gave: it need not end in NUL. */
 static const char *format_unix(const struct net_addr *addr, char *out, size_t size)
 {
 	size_t n = unix_path_len(addr);
@@ -221,6 +227,7 @@ void net_tune(int fd, const struct net_tuning *tuning)
 
 /* --- listening --- */
 
+/* Close-on-exec from birth: a takeover executes the next binary while other threads open sockets. */
 static int new_socket(int family) { return socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0); }
 
 /* Consumes fd: returned listening, or closed with err written. */
@@ -251,6 +258,7 @@ static int listen_inet(const struct net_addr *addr, const struct net_listen_opti
 
 	if (fd < 0)
 		return fail(err, err_size, "could not create socket: %s", strerror(errno));
+	/* Or a restart would have to wait for the old connections' TIME_WAIT. */
 	set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1);
 	if (options->reuseport)
 		set_option(fd, SOL_SOCKET, SO_REUSEPORT, 1);
@@ -295,6 +303,7 @@ static bool listen_everywhere(struct listening *l)
 	return add_listener(l, &v6) || errno == EAFNOSUPPORT || errno == EADDRNOTAVAIL;
 }
 
+/* A name may stand for several addresses; each is listened on. */
 static bool listen_host(struct listening *l, const char *host)
 {
 	struct addrinfo hints = { .ai_flags = AI_PASSIVE, .ai_socktype = SOCK_STREAM }, *found;
@@ -401,6 +410,8 @@ void net_unlink_unix(int fd)
 
 /* --- accepting and connecting --- */
 
+/* Out of descriptors is told apart, since the event is level-triggered: the connection stays in the backlog, and a
+ * listener that just tries again uses a whole CPU for it. */
 static enum net_accepted accept_failure(int error)
 {
 	switch (error) {
@@ -434,6 +445,7 @@ enum net_accepted net_accept(int listen_fd, int *fd, struct net_addr *peer)
 	return accept_failure(errno);
 }
 
+/* Names no address in its message: the caller knows whom it calls, and logs it with the rest. */
 int net_connect(const struct net_addr *to, char *err, size_t err_size)
 {
 	int fd = new_socket(to->ss.ss_family), rc;

@@ -50,8 +50,12 @@ bool tls_mode_parse(const char *name, enum tls_mode *out)
 	return false;
 }
 
-/* --- errors --- */
+/* --- errors ---
+ *
+ * OpenSSL's error queue belongs to the thread, not to a connection: whatever is left in it makes the next, unrelated
+ * SSL_get_error() lie.  So every function here that may fail leaves it empty. */
 
+/* An empty value in an ini file means "not set". */
 static bool is_set(const char *s) { return s && s[0]; }
 
 /* The oldest entry of the queue is the cause; what follows is who passed it on. */
@@ -116,7 +120,9 @@ static const struct {
 };
 enum { ALL_PROTOCOLS = (1 << ARRAY_LEN(PROTOCOLS)) - 1, SECURE_PROTOCOLS = ALL_PROTOCOLS & ~3 };
 
-/* A bit set of rows of PROTOCOLS; 0 for an unknown word. */
+/* TLS 1.0 and 1.1 count only where they are named, or by PgBouncer's "all" and "legacy" (and then OpenSSL's security
+ * level still forbids them, unless the cipher list lowers it).  A bit set of rows of PROTOCOLS; 0 for an unknown word.
+ */
 static unsigned protocol_bits(struct str word)
 {
 	if (str_ieq(word, STR("all")) || str_ieq(word, STR("legacy")))
@@ -189,6 +195,7 @@ static bool set_ciphers(SSL_CTX *ctx, const struct tls_options *o, char *err, si
 /* OpenSSL's own would ask on the terminal, in the middle of a reload. */
 static int no_passphrase(char *buf UNUSED, int size UNUSED, int for_writing UNUSED, void *arg UNUSED) { return 0; }
 
+/* A client may have none; whether a server has one was checked before. */
 static bool load_identity(SSL_CTX *ctx, const struct tls_options *o, char *err, size_t err_size)
 {
 	if (!is_set(o->cert_file) && !is_set(o->key_file))
@@ -251,6 +258,8 @@ static int note_failure(int ok, X509_STORE_CTX *store)
 	return 1;
 }
 
+/* With note_failure() a client's bad certificate does not end the handshake; without it (NULL) OpenSSL's own rule
+ * holds.  A server's certificate is either checked or not asked about: there is nobody to use a half-checked one. */
 static void set_verification(SSL_CTX *ctx, const struct tls_options *o, bool is_server)
 {
 	SSL_CTX_set_verify_depth(ctx, VERIFY_DEPTH);
@@ -366,6 +375,8 @@ static bool is_ip(const char *host)
 	return ip != NULL;
 }
 
+/* OpenSSL checks the host as a part of the chain's verification, before any byte of ours is sent.  A name is looked for
+ * in the subjectAltName and, only where that holds no name, in the common name; an address in the subjectAltName. */
 static bool expect_host(SSL *ssl, const char *host, char *err, size_t err_size)
 {
 	X509_VERIFY_PARAM *param = SSL_get0_param(ssl);
@@ -408,6 +419,8 @@ SSL *tls_ssl_new(struct tls_ctx *ctx, const char *host, char *err, size_t err_si
 
 /* --- after the handshake --- */
 
+/* The hash binds SCRAM to this very certificate: one in the middle with another one is found out (RFC 5929, RFC 5802).
+ */
 static bool endpoint_hash(X509 *cert, uint8_t *out, size_t *len)
 {
 	int hash_nid = NID_undef;
