@@ -51,22 +51,14 @@ uint64_t catalog_id(const struct catalog *c);
 uint64_t catalog_digest(const struct catalog *c);
 size_t catalog_bytes(const struct catalog *c);
 
-/* What running something may do; a bitmask that grows along the closure. */
+/* What running something may do; grows along the closure. */
 struct catalog_effect {
 	enum route_reason reason; /* REASON_READ when it is harmless; else the worst */
 	uint32_t pins;            /* enum sql_pin */
 	bool shows_time;          /* C1 */
 };
-/* NULL schema: unqualified.  These never fail: what is not known is REASON_UNKNOWN_*. */
-struct catalog_effect catalog_function(const struct catalog *c, const char *schema, const char *name);
-struct catalog_effect catalog_operator(const struct catalog *c, const char *schema, const char *name);
-struct catalog_effect catalog_type(const struct catalog *c, const char *schema, const char *name);
-struct catalog_effect catalog_relation(const struct catalog *c, const char *schema, const char *name);
-/* What writing to the relation runs: triggers, defaults, checks.  pins and shows_time only. */
-struct catalog_effect catalog_relation_write(const struct catalog *c, const char *schema, const char *name);
-/* Every relation of that name has that column. */
-bool catalog_has_column(const struct catalog *c, const char *schema, const char *relation, const char *column);
-/* Whether a relation of that name is known at all. */
-bool catalog_has_relation(const struct catalog *c, const char *schema, const char *name);
+/* All that the facts' names may reach, and the functions that run without a name.  `what` (may be NULL) gets the name
+ * at fault, borrowed from the facts, or NULL. Does not judge the statement itself. */
+struct catalog_effect catalog_reach(const struct catalog *c, const struct sql_facts *f, const char **what);
 
 #endif

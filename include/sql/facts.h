@@ -93,7 +93,11 @@ enum sql_verb {
 	X(DUMP, "LOCK TABLE, an exported snapshot: looks like pg_dump (C5)")                                           \
 	X(LOCAL_SETTING, "SET, RESET or SHOW of pgweir.*: answered here")                                              \
 	X(READS_SETTING, "current_setting()")                                                                          \
-	X(EXPLAIN_ANALYZE, "EXPLAIN that runs its statement")
+	X(EXPLAIN_ANALYZE, "EXPLAIN that runs its statement")                                                          \
+	X(RESETS_SETTINGS, "RESET, DISCARD ALL: what was set on the server connection for a client may be gone")       \
+	X(CUSTOM_SETTING, "SET LOCAL or set_config of a name with a point: it outlives the transaction as '' (E1)")    \
+	X(DYNAMIC, "runs SQL that is made at run time")                                                                \
+	X(SWALLOWS_ERRORS, "a PL/pgSQL block with EXCEPTION: a refusal may be lost in it (A6)")
 enum sql_flag_bit {
 #define SQL_FLAG_ENUM(id, doc) SQL_FLAG_BIT_##id,
 	SQL_FLAGS(SQL_FLAG_ENUM)
@@ -175,10 +179,11 @@ struct sql_stmt {
 /* A name as written.  schema NULL: unqualified. */
 struct sql_ref {
 	const char *schema, *name;
-	uint8_t arg; /* functions: SQL_REF_ARGS_MANY or the number of arguments; columns: unused */
+	uint8_t arg; /* functions: number of arguments or SQL_REF_ARGS_MANY; relations: 0 or SQL_REF_WRITTEN;
+	              aliases: 0 or SQL_REF_FUNCTION */
 	bool cte;    /* relations: unqualified, and a WITH of the same string has that name */
 };
-enum { SQL_REF_ARGS_MANY = 255 };
+enum { SQL_REF_ARGS_MANY = 255, SQL_REF_WRITTEN = 1, SQL_REF_FUNCTION = 1 };
 struct sql_refs {
 	const struct sql_ref *v;
 	unsigned n;
@@ -201,6 +206,8 @@ struct sql_facts {
 	/* Aliases and names of relations that a column's qualifier may mean: schema is the alias, name the relation;
 	 * name NULL: a subquery, function or CTE. */
 	struct sql_refs aliases;
+	/* Of a scanned PL/pgSQL body: every identifier, whatever it is. */
+	struct sql_refs words;
 	size_t bytes; /* memory of the block */
 };
 

@@ -15,8 +15,8 @@
 
 /* Longer texts are not parsed: they go to the primary (DECISIONS.md, parse bound). */
 enum { SQL_PARSE_BYTES_MAX = 64 * 1024, SQL_CANON_BYTES_MAX = 2 * SQL_PARSE_BYTES_MAX + 64 };
-/* Bounds that keep the parser's recursion within a worker's stack (see sqlparse.c). */
-enum { SQL_NESTING_MAX = 500, SQL_CHAIN_MAX = 6000 };
+/* Deeper texts are not parsed: the parser recurses (see sqlscan.c). */
+enum { SQL_NESTING_MAX = 500 };
 
 struct sql_canon {
 	size_t n;         /* bytes of canonical text */
@@ -24,8 +24,6 @@ struct sql_canon {
 	bool bad;         /* holds a BAD token */
 	bool backslash;   /* a plain literal with a backslash while standard_conforming_strings is off */
 	bool high_bytes;  /* bytes of 0x80 or more: not to be trusted in SJIS, BIG5, GBK, UHC, GB18030, JOHAB */
-	unsigned nesting; /* deepest ( and [ */
-	unsigned chain;   /* words and operators: bounds the depth of a tree without parentheses */
 };
 
 /* Writes the canonical text to out, which has room for 2 * sql.n + 64 bytes. */

@@ -30,6 +30,7 @@
 	X(COLUMN_FUNCTION, VOUCHED, "a function call written as a column")                                             \
 	X(SEQUENCE, VOUCHED, "a sequence's state")                                                                     \
 	X(SERVER_STATE, VOUCHED, "shows the server's own state")                                                       \
+	X(SETTING, VOUCHED, "reads a setting that is not tracked")                                                     \
 	X(SHOW, PRIMARY, "SHOW of a setting that is not tracked")                                                      \
 	X(TABLE_STORAGE, PRIMARY, "a relation whose storage may not reach replicas")                                   \
 	X(UNLOGGED, PRIMARY, "an unlogged relation")                                                                   \

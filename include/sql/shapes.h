@@ -25,7 +25,7 @@ struct catalog;
 enum { SHAPES_DEFAULT_COUNT = 10000, SHAPES_DEFAULT_BYTES = 32 * 1024 * 1024 };
 
 struct shapes_stats {
-	uint64_t hits, misses, reparsed, evicted, refused;
+	uint64_t hits, misses, reparsed, evicted;
 	size_t count, bytes;
 };
 

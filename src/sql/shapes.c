@@ -1,0 +1,232 @@
+/* shapes.c - see sql/shapes.h.
+ *
+ * Eviction is a clock: a queue whose head leaves unless it was used since it was there last, in which case it goes to
+ * the tail once more.  A hit writes one flag; a strict LRU would move list links on each query. */
+#include "sql/shapes.h"
+#include <stdlib.h>
+#include <string.h>
+#include <sys/queue.h>
+/* The key is a seeded hash already. */
+#define HASH_FUNCTION(keyptr, keylen, hashv) memcpy(&(hashv), keyptr, sizeof(hashv))
+#include <uthash.h>
+#include "base/check.h"
+#include "base/mem.h"
+#include "base/rules.h"
+#include "sql/catalog.h"
+#include "sql/fingerprint.h"
+
+enum { TEXT_MAX = 512, NO_CATALOG = 1 };
+
+struct sql_shape {
+	UT_hash_handle hh; /* in shapes.by_key */
+	XXH128_hash_t key;
+	TAILQ_ENTRY(sql_shape) link; /* in shapes.clock */
+	unsigned refs;
+	bool used;          /* since the clock's hand was here */
+	bool refused;       /* by a standby */
+	uint64_t class_for; /* catalog_id() that class was made with, NO_CATALOG, or 0: none yet */
+	struct route_class class;
+	struct sql_facts *facts; /* owned reference */
+	struct sql_shape
+	    *marker; /* owned reference: the cached shape that this parse of a literal-sensitive text is of */
+	char text[];
+};
+TAILQ_HEAD(shape_queue, sql_shape);
+
+struct shapes {
+	struct sql_shape *by_key; /* each entry has a reference of ours */
+	struct shape_queue clock;
+	struct sql_shape *loose; /* owned reference: the last shape that is in no cache */
+	unsigned max_count;
+	size_t max_bytes;
+	struct shapes_stats stats;
+	uint8_t canon[SQL_CANON_BYTES_MAX];
+};
+
+static size_t shape_bytes(const struct sql_shape *s) { return sizeof(*s) + strlen(s->text) + 1 + s->facts->bytes; }
+
+/* --- shapes --- */
+
+static struct sql_shape *shape_new(struct sql_facts *facts, const uint8_t *canon, size_t n)
+{
+	char text[TEXT_MAX];
+	size_t len = sql_canon_print(canon, n, text, sizeof(text));
+	struct sql_shape *s = mem_zalloc(sizeof(*s) + len + 1);
+	s->refs = 1;
+	s->facts = facts;
+	memcpy(s->text, text, len + 1);
+	return s;
+}
+
+struct sql_shape *shape_ref(struct sql_shape *shape)
+{
+	CHECK(shape->refs > 0);
+	shape->refs++;
+	return shape;
+}
+
+void shape_unref(struct sql_shape *shape)
+{
+	while (shape) {
+		CHECK(shape->refs > 0);
+		if (--shape->refs > 0)
+			return;
+		struct sql_shape *marker = shape->marker;
+		sql_facts_unref(shape->facts);
+		mem_free(shape);
+		shape = marker;
+	}
+}
+
+const struct sql_facts *shape_facts(const struct sql_shape *shape) { return shape->facts; }
+const char *shape_text(const struct sql_shape *shape) { return shape->text; }
+
+static bool is_refused(const struct sql_shape *s) { return s->refused || (s->marker && s->marker->refused); }
+
+static void shape_classify(struct sql_shape *s, const struct catalog *catalog, uint64_t id)
+{
+	s->class = route_classify(s->facts, catalog);
+	s->class_for = id;
+	if (is_refused(s) && !s->class.follows)
+		s->class.reason = REASON_REFUSED;
+}
+
+struct route_verdict shape_route(struct sql_shape *shape, const struct catalog *catalog,
+                                 const struct route_policy *policy)
+{
+	uint64_t id = catalog ? catalog_id(catalog) : NO_CATALOG;
+	if (UNLIKELY(shape->class_for != id))
+		shape_classify(shape, catalog, id);
+	return route_apply(&shape->class, policy);
+}
+
+bool shape_mark_refused(struct sql_shape *shape, const char sqlstate[5])
+{
+	static const char states[][6] = { "25006", "0A000", "55000", "XX000" };
+	for (size_t i = 0; i < ARRAY_LEN(states); i++) {
+		if (memcmp(sqlstate, states[i], 5) != 0)
+			continue;
+		shape->refused = true;
+		shape->class_for = 0;
+		if (shape->marker)
+			shape->marker->refused = true;
+		return true;
+	}
+	return false;
+}
+
+/* --- the cache --- */
+
+struct shapes *shapes_new(unsigned max_count, size_t max_bytes)
+{
+	struct shapes *s = mem_alloc(sizeof(*s));
+	CHECK(max_count > 0);
+	s->by_key = NULL;
+	s->loose = NULL;
+	s->max_count = max_count;
+	s->max_bytes = max_bytes;
+	s->stats = (struct shapes_stats){ 0 };
+	TAILQ_INIT(&s->clock);
+	return s;
+}
+
+static void shapes_drop(struct shapes *s, struct sql_shape *shape)
+{
+	HASH_DEL(s->by_key, shape);
+	TAILQ_REMOVE(&s->clock, shape, link);
+	s->stats.count--;
+	s->stats.bytes -= shape_bytes(shape);
+	shape_unref(shape);
+}
+
+void shapes_free(struct shapes *s)
+{
+	if (!s)
+		return;
+	while (!TAILQ_EMPTY(&s->clock))
+		shapes_drop(s, TAILQ_FIRST(&s->clock));
+	shape_unref(s->loose);
+	mem_free(s);
+}
+
+struct shapes_stats shapes_stats(const struct shapes *s) { return s->stats; }
+
+static void shapes_make_room(struct shapes *s)
+{
+	while (s->stats.count >= s->max_count || (s->stats.bytes > s->max_bytes && s->stats.count > 0)) {
+		struct sql_shape *shape = TAILQ_FIRST(&s->clock);
+		if (shape->used) {
+			shape->used = false;
+			TAILQ_REMOVE(&s->clock, shape, link);
+			TAILQ_INSERT_TAIL(&s->clock, shape, link);
+			continue;
+		}
+		s->stats.evicted++;
+		shapes_drop(s, shape);
+	}
+}
+
+static struct sql_shape *shapes_add(struct shapes *s, struct sql_shape *shape, XXH128_hash_t key)
+{
+	shapes_make_room(s);
+	shape->key = key;
+	HASH_ADD(hh, s->by_key, key, sizeof(shape->key), shape);
+	TAILQ_INSERT_TAIL(&s->clock, shape, link);
+	s->stats.count++;
+	s->stats.bytes += shape_bytes(shape);
+	return shape;
+}
+
+static struct sql_shape *shapes_keep_loose(struct shapes *s, struct sql_shape *shape)
+{
+	shape_unref(s->loose);
+	s->loose = shape;
+	return shape;
+}
+
+/* F5: what a literal-free key cannot tell apart is parsed each time; the cached shape only says so. */
+static struct sql_shape *shapes_reparse(struct shapes *s, struct sql_shape *marker, struct str sql,
+                                        struct sqlparse_options options, size_t n)
+{
+	struct sql_shape *shape = shape_new(sqlparse(sql, options), s->canon, n);
+	shape->marker = shape_ref(marker);
+	s->stats.reparsed++;
+	return shapes_keep_loose(s, shape);
+}
+
+/* Settings that change what the same tokens mean have a byte in the key. */
+static void mark_options(uint8_t *canon, struct sql_canon *info, struct sqlparse_options options)
+{
+	if (info->backslash)
+		canon[info->n++] = 0x1e;
+	if (options.ascii_unsafe && info->high_bytes)
+		canon[info->n++] = 0x1f;
+}
+
+struct sql_shape *shapes_get(struct shapes *s, struct str sql, struct sqlparse_options options,
+                             struct sql_hint *hint_out)
+{
+	struct sql_canon info;
+	struct sql_shape *shape;
+	if (hint_out)
+		(void)lexer_hint(sql, hint_out);
+	if (UNLIKELY(sql.n > SQL_PARSE_BYTES_MAX)) {
+		s->stats.misses++;
+		struct str start = { sql.p, TEXT_MAX };
+		sql_canon(start, options.std_strings, s->canon, &info);
+		return shapes_keep_loose(s, shape_new(sqlparse(sql, options), s->canon, info.n));
+	}
+	sql_canon(sql, options.std_strings, s->canon, &info);
+	mark_options(s->canon, &info, options);
+	XXH128_hash_t key = sql_canon_hash(s->canon, &info);
+	HASH_FIND(hh, s->by_key, &key, sizeof(key), shape);
+	if (LIKELY(shape != NULL)) {
+		s->stats.hits++;
+		shape->used = true;
+		if (UNLIKELY((shape->facts->flags & SQL_F_LITERAL_SENSITIVE) && !RULE_BROKEN(F5)))
+			return shapes_reparse(s, shape, sql, options, info.n);
+		return shape;
+	}
+	s->stats.misses++;
+	return shapes_add(s, shape_new(sqlparse(sql, options), s->canon, info.n), key);
+}
