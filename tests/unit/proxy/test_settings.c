@@ -1,15 +1,7 @@
 /* Settings: start-up options, the difference between two sets as SQL, the tag of a client. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
 #include <stdio.h>
-#include "base/mem.h"
-#include "proxy/client.h"
-#include "proxy/database.h"
 #include "proxy/settings.h"
-#include "proxy/worker.h"
+#include "session.h"
 
 /* --- names --- */
 
@@ -221,48 +213,6 @@ static void test_no_memory_ends_the_walk(void **state)
 }
 
 /* --- a session's start --- */
-
-struct session {
-	struct worker worker;
-	struct dbuser du;
-	struct client client;
-	struct net_addr peer;
-	struct config *config;
-};
-
-static struct session *session_new(const char *ini)
-{
-	struct session *x = mem_zalloc(sizeof *x);
-	struct config_errors errs = { 0 };
-	x->config = config_load_text("test.ini", ini, strlen(ini), &errs);
-	config_errors_free(&errs);
-	assert_non_null(x->config);
-	params_table_init(&x->worker.params);
-	x->du = (struct dbuser){ .worker = &x->worker,
-		                 .config = x->config,
-		                 .conf = config_database(x->config, STR("app")),
-		                 .database = mem_strdup("app"),
-		                 .user = mem_strdup("joe") };
-	x->client = (struct client){ .worker = &x->worker,
-		                     .du = &x->du,
-		                     .peer = &x->peer,
-		                     .profile = params_ref(x->worker.params.empty),
-		                     .startup = params_ref(x->worker.params.empty) };
-	return x;
-}
-
-static void session_free(struct session *x)
-{
-	params_unref(&x->worker.params, x->client.profile);
-	params_unref(&x->worker.params, x->client.startup);
-	params_table_deinit(&x->worker.params);
-	assert_null(x->worker.params.by_key);
-	mem_free(x->client.application);
-	mem_free(x->du.database);
-	mem_free(x->du.user);
-	config_unref(x->config);
-	mem_free(x);
-}
 
 static void assert_tag(const char *format, const char *application, const char *expected)
 {
