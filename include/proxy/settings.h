@@ -36,6 +36,7 @@ void settings_refresh_routing(struct client *c);
 /* Walks the difference: what must be done to a backend with settings `from` so that it has `to`. */
 struct settings_diff {
 	const struct params *from, *to; /* borrowed */
+	bool reset_all;                 /* what stands now is not known: RESET ALL first, which leads to `from` */
 	unsigned i, j;
 };
 /* The next statement's SQL in *sql (cleared first; NUL behind it); false at the end or when memory ran out. */

@@ -167,7 +167,8 @@ static void put_settings(struct emit *e)
 {
 	struct server *s = e->s;
 	struct params_table *t = &s->pool->worker->params;
-	struct settings_diff d = { .from = s->profile, .to = e->c->profile };
+	struct settings_diff d = { .from = s->profile ? s->profile : s->base, .to = e->c->profile,
+				   .reset_all = s->profile == NULL };
 	struct buf *sql = &s->pool->worker->reply;
 	while (settings_diff_next(&d, sql))
 		inject(e, (const char *)buf_head(sql), strlen((const char *)buf_head(sql)));
@@ -233,7 +234,9 @@ bool emit_needs_own_step(const struct client *c, const struct server *s, const s
 {
 	if (RULE_BROKEN(C7) || !settings_differ(c, s) || c->tx == CTX_OPEN || c->tx == CTX_FAILED)
 		return false;
-	return (seg->flags & SQL_F_NO_TX_BLOCK) || settings_needs_own_step(s->profile, c->profile);
+	/* A string that commits in its middle, or code that may, would make half of the prelude stay. */
+	return (seg->flags & (SQL_F_NO_TX_BLOCK | SQL_F_TX_CONTROL_INSIDE | SQL_F_MAY_TOUCH_SESSION)) ||
+	       settings_needs_own_step(s->profile ? s->profile : s->base, c->profile);
 }
 
 static void put_prelude(struct emit *e)

@@ -97,26 +97,42 @@ static size_t dedicated_params(const struct server *s, struct msg_pair *pairs)
 	size_t n = 0;
 	pairs[n++] = (struct msg_pair){ STR("user"), str_of(du->server_user) };
 	pairs[n++] = (struct msg_pair){ STR("database"), str_of(du->db->dbname) };
-	for (unsigned i = 0; i < start->n && n < STARTUP_PARAMS_MAX - 2; i++)
+	if (s->client->application && *s->client->application)
+		pairs[n++] = (struct msg_pair){ STR("application_name"), str_of(s->client->application) };
+	for (unsigned i = 0; i < start->n && n < STARTUP_PARAMS_MAX; i++)
 		pairs[n++] = (struct msg_pair){ str_of(start->items[i].name), str_of(start->items[i].value) };
+	return n;
+}
+
+/* Opened for somebody: with that client's settings in the start-up packet a RESET on this backend leads back to them, as
+ * on a private connection, and nothing needs to be set.  Only settings that a backend has accepted before: one bad
+ * value must not keep a pool from opening connections. */
+static size_t own_settings(struct server *s, struct msg_pair *pairs, size_t n)
+{
+	struct params_table *t = &s->pool->worker->params;
+	const struct client *first = TAILQ_FIRST(&s->pool->waiters);
+	bool known = first && first->profile->n < STARTUP_PARAMS_MAX - n && dbuser_welcome_find(s->pool->du, first->startup);
+	struct params *settings = known ? params_ref(first->profile) : NULL;
+	if (!settings) {
+		const char *tag = first ? params_get(first->profile, "application_name") : NULL;
+		settings = params_with(t, t->empty, STR("application_name"), str_of(tag ? tag : "pgweir"));
+	}
+	for (unsigned i = 0; i < settings->n && n < STARTUP_PARAMS_MAX; i++)
+		pairs[n++] = (struct msg_pair){ str_of(settings->items[i].name), str_of(settings->items[i].value) };
+	params_unref(t, s->profile);
+	params_unref(t, s->base);
+	s->profile = settings;
+	s->base = params_ref(settings);
 	return n;
 }
 
 static void send_startup(struct server *s)
 {
 	struct msg_pair pairs[STARTUP_PARAMS_MAX];
-	struct params_table *t = &s->pool->worker->params;
 	struct wire_writer ww;
 	size_t n = s->dedicated ? dedicated_params(s, pairs) : startup_params(s, pairs);
-	if (!s->dedicated) {
-		/* Opened for somebody: tag it from the start, which saves a SET. */
-		const struct client *first = TAILQ_FIRST(&s->pool->waiters);
-		const char *tag = first ? params_get(first->profile, "application_name") : NULL;
-		tag = tag ? tag : "pgweir";
-		pairs[n++] = (struct msg_pair){ STR("application_name"), str_of(tag) };
-		params_set(t, &s->profile, STR("application_name"), str_of(tag));
-		params_set(t, &s->base, STR("application_name"), str_of(tag));
-	}
+	if (!s->dedicated)
+		n = own_settings(s, pairs, n);
 	open_writer(s, &ww);
 	msg_put_startup(&ww, MSG_PROTOCOL_3_0, pairs, n);
 	s->login->phase = PHASE_AUTH;

@@ -208,6 +208,10 @@ bool settings_diff_next(struct settings_diff *d, struct buf *sql)
 {
 	const struct params *a = d->from, *b = d->to;
 	buf_clear(sql);
+	if (d->reset_all) {
+		d->reset_all = false;
+		return buf_put(sql, "RESET ALL", sizeof "RESET ALL");
+	}
 	while (d->i < a->n || d->j < b->n) {
 		int order = d->i == a->n ? 1 : d->j == b->n ? -1 : strcmp(a->items[d->i].name, b->items[d->j].name);
 		if (order < 0)
