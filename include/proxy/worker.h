@@ -63,6 +63,7 @@ struct worker {
 	struct client_queue role_wait;  /* work that waits for a primary */
 	struct cluster_listener listener;
 	struct loop_timer tick;         /* coarse: time-outs, ageing */
+	unsigned ticks;
 	struct loop_timer fresh_timer;  /* runs only while fresh_wait has somebody */
 	uint8_t *scratch;               /* owned; WORKER_SCRATCH_BYTES with head room before it */
 	struct buf out;                 /* one segment for a server, being put together */

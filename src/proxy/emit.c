@@ -160,6 +160,9 @@ static void inject(struct emit *e, const char *sql, size_t n)
 	push(e, REQ_BIND, REQF_SWALLOW | REQF_PRELUDE);
 	msg_put_execute(&e->ww, portal, 0);
 	push(e, REQ_EXECUTE, REQF_SWALLOW | REQF_PRELUDE);
+	/* Left open it would show in the client's pg_cursors until the transaction ends. */
+	msg_put_close(&e->ww, MSG_TARGET_PORTAL, portal);
+	push(e, REQ_CLOSE, REQF_SWALLOW | REQF_PRELUDE);
 	stmt_text_unref(&w->texts, text);
 }
 

@@ -18,6 +18,7 @@
 
 enum {
 	TICK_US = 100 * 1000,
+	CLIENT_TICKS = 5, /* clients' time-outs are looked at this many ticks apart */
 	FREE_BLOCKS_MAX = 256,
 	TEXTS_UNUSED_BYTES_MAX = 4 * 1024 * 1024,
 };
@@ -164,7 +165,8 @@ static void on_tick(struct loop_timer *t)
 	struct pool *p;
 	LIST_FOREACH(p, &w->pool_list, all)
 		pool_tick(p, now);
-	tick_clients(w, now);
+	if (w->ticks++ % CLIENT_TICKS == 0)
+		tick_clients(w, now);
 	wake_role_waiters(w);
 }
 
