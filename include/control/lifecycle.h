@@ -35,7 +35,7 @@ struct lifecycle_options {
 /* Runs the proxy until it is told to stop; returns the exit status.  Consumes cfg. */
 int lifecycle_run(struct config *cfg, const struct lifecycle_options *options);
 
-enum lifecycle_phase lifecycle_phase(void);
+enum lifecycle_phase lifecycle_phase(void); /* any thread */
 /* SIGHUP, RELOAD.  False: *err says why (and all of it went to the log), and the old settings stay. */
 bool lifecycle_reload(struct pgerr *err) MUSTCHECK;
 /* SET key = value, until the next reload. */

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -21,9 +22,13 @@
 #include "base/mono.h"
 #include "cluster/monitor.h"
 #include "cluster/setup.h"
+#include "control/admin.h"
 #include "control/ask.h"
+#include "control/http.h"
 #include "control/listener.h"
+#include "control/db_order.h"
 #include "control/process.h"
+#include "control/stats_log.h"
 #include "io/loop.h"
 #include "proxy/client.h"
 #include "proxy/worker.h"
@@ -34,7 +39,7 @@ static struct {
 	struct loop *loop;              /* owned */
 	struct runtime *runtime;        /* owned reference: what new work gets */
 	struct lifecycle_options options;
-	enum lifecycle_phase phase;
+	_Atomic enum lifecycle_phase phase; /* read by any thread */
 	struct loop_timer drain;
 	bool drain_asked;               /* a round over the workers is under way */
 	bool send_waiting_away;         /* DRAINING: also clients that wait for a server */
@@ -112,6 +117,7 @@ static bool apply(struct config *cfg, struct pgerr *err)
 	self.runtime = runtime;
 	workers_reconfigure(runtime);
 	watch_servers(false);
+	stats_log_configure(cfg);
 	runtime_unref(old);
 	return true;
 }
@@ -247,13 +253,15 @@ static void on_hup(void)
 static void on_term(void) { lifecycle_shutdown(SHUTDOWN_DRAIN, "SIGTERM"); }
 static void on_int(void) { lifecycle_shutdown(SHUTDOWN_WAIT_FOR_SERVERS, "SIGINT"); }
 static void on_quit(void) { lifecycle_shutdown(SHUTDOWN_NOW, "SIGQUIT"); }
+static void on_usr1(void) { db_order_all(self.loop, DB_PAUSE); }
+static void on_usr2(void) { db_order_all(self.loop, DB_RESUME); }
 
 static const struct {
 	int number;
 	void (*fn)(void);
 } signal_table[] = {
 	{ SIGHUP, on_hup }, { SIGTERM, on_term }, { SIGINT, on_int },
-	{ SIGQUIT, on_quit },
+	{ SIGQUIT, on_quit }, { SIGUSR1, on_usr1 }, { SIGUSR2, on_usr2 },
 };
 static struct event signal_events[ARRAY_LEN(signal_table)];
 
@@ -330,7 +338,8 @@ static bool prepare(struct config *cfg, pid_t *predecessor, char *err, size_t er
 	}
 	give_log_away(cfg, &user);
 	if (!process_open_pidfile(cfg->pidfile, o->takeover ? predecessor : NULL, err, err_size) ||
-	    !listeners_open(cfg, o->takeover ? LISTENER_TAKEOVER : LISTENER_ALONE, err, err_size))
+	    !listeners_open(cfg, o->takeover ? LISTENER_TAKEOVER : LISTENER_ALONE, err, err_size) ||
+	    !http_open(cfg, err, err_size))
 		goto end;
 	check_file_limit(cfg);
 	ok = process_become(&user, err, err_size);
@@ -354,10 +363,15 @@ static bool start_threads(void)
 	self.loop = loop_new("main");
 	loop_timer_init(&self.drain, self.loop, on_drain_look);
 	ask_start(self.loop);
+	admin_start();
 	watch_servers(true);
 	bool ok = workers_start(self.runtime, n);
-	if (!ok)
+	if (ok) {
+		stats_log_start(self.loop, cfg);
+		http_start();
+	} else {
 		log_fatal(NULL, "could not start %u worker threads", n);
+	}
 	start_signals();
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	if (ok)
@@ -368,6 +382,8 @@ static bool start_threads(void)
 static void end_all(void)
 {
 	listeners_close();
+	http_stop();
+	stats_log_stop();
 	ask_stop();
 	loop_timer_start_periodic(&self.drain, DRAIN_LOOK_US);
 	while (!ask_is_quiet())
@@ -377,6 +393,7 @@ static void end_all(void)
 	monitor_stop();
 	stop_signals();
 	loop_free(self.loop);
+	admin_stop();
 	runtime_unref(self.runtime);
 	scram_keys_forget_all();
 	process_remove_pidfile();
@@ -394,6 +411,7 @@ int lifecycle_run(struct config *cfg, const struct lifecycle_options *options)
 		if (self.log_is_file)
 			log_fatal(NULL, "%s", err);
 		listeners_close();
+		http_stop();
 		runtime_unref(self.runtime);
 		process_remove_pidfile();
 		return 1;

@@ -113,7 +113,7 @@ const struct show_table show_pools = { "POOLS", "clients and servers per databas
 
 static void put_counters(struct show_rows *r, const struct stats_block *b)
 {
-#define PUT_COUNTER(field, total, avg, totals, averages, rows) show_u64(r, b->field);
+#define PUT_COUNTER(field, total, avg, totals, averages, by_row) show_u64(r, b->field);
 	PGBOUNCER_COUNTERS(PUT_COUNTER)
 #undef PUT_COUNTER
 }
@@ -160,10 +160,10 @@ static void stats_totals_finish(struct show_query *q) { stats_rows(q, STATS_TOTA
 static void stats_averages_finish(struct show_query *q) { stats_rows(q, STATS_AVERAGE); }
 static void routes_finish(struct show_query *q) { stats_rows(q, STATS_OWN); }
 
-#define COLUMN_TOTAL(field, total, avg, totals, averages, rows)    { "total_" total, SHOW_NUMERIC },
-#define COLUMN_AVG(field, total, avg, totals, averages, rows)      { "avg_" avg, SHOW_NUMERIC },
-#define COLUMN_TOTALS(field, total, avg, totals, averages, rows)   { totals, SHOW_NUMERIC },
-#define COLUMN_AVERAGES(field, total, avg, totals, averages, rows) { averages, SHOW_NUMERIC },
+#define COLUMN_TOTAL(field, total, avg, totals, averages, by_row)    { "total_" total, SHOW_NUMERIC },
+#define COLUMN_AVG(field, total, avg, totals, averages, by_row)      { "avg_" avg, SHOW_NUMERIC },
+#define COLUMN_TOTALS(field, total, avg, totals, averages, by_row)   { totals, SHOW_NUMERIC },
+#define COLUMN_AVERAGES(field, total, avg, totals, averages, by_row) { averages, SHOW_NUMERIC },
 #define COLUMN_OWN(field)                                          { "total_" #field, SHOW_NUMERIC },
 #define COLUMN_ROUTE(field)                                        { #field, SHOW_NUMERIC },
 static const struct show_column stats_columns[] = {

@@ -1,0 +1,19 @@
+/* control/http.h - the HTTP server: /health, /ready, /metrics, /api/status.
+ *
+ * One thread with a loop of its own, so that a slow scraper delays neither queries nor the monitor; what it shows it
+ * asks the workers for, as the console does.  Off unless http_addr is set.  It shows no SQL, no names of clients'
+ * hosts and no setting, and changes nothing: it needs no password, but belongs on a private address. */
+#ifndef CONTROL_HTTP_H
+#define CONTROL_HTTP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include "base/check.h"
+#include "conf/config.h"
+
+/* Opens the socket, before privileges are given up.  True also when http_addr is not set. */
+bool http_open(const struct config *cfg, char *err, size_t err_size) MUSTCHECK;
+void http_start(void); /* once the workers run */
+void http_stop(void);  /* idempotent; also closes a socket that was only opened */
+
+#endif

@@ -1,0 +1,52 @@
+/* control/usage.h - what all workers' clients, pools and counters add up to, per (database, user).
+ *
+ * The raw material of SHOW POOLS, STATS, DATABASES, USERS, LISTS, of the averages and of /metrics.  Filled worker by
+ * worker, each on its own thread, one after the other (control/ask.h); then read by the asker. */
+#ifndef CONTROL_USAGE_H
+#define CONTROL_USAGE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <uthash.h>
+#include "base/check.h"
+#include "conf/config.h"
+#include "proxy/server.h"
+#include "proxy/stats.h"
+
+struct worker;
+
+struct usage {
+	UT_hash_handle hh;
+	const char *database, *user; /* in key */
+	enum pool_mode pool_mode;
+	int pool_size;
+	bool paused;
+	bool on_databases_account; /* the servers' login is the database's, not the client's */
+	unsigned clients, waiting;           /* logged in; of these, those that wait */
+	unsigned servers[SERVER_STATE_COUNT];
+	unsigned n_servers, pinned;
+	uint64_t max_wait_us;                /* of who waits now */
+	struct stats_block stats;
+	size_t key_len;
+	char key[];                          /* database NUL user NUL */
+};
+
+struct usage_table {
+	struct usage *entries; /* uthash; owned */
+	struct stats_block total;
+	unsigned clients, console_clients, login_clients, server_pools, servers, idle_servers;
+	uint64_t cancels;
+	uint64_t shape_hits, shape_misses, shape_evictions;
+	size_t shapes, shape_bytes;
+};
+
+struct usage_table *usage_new(void) MUSTCHECK;
+void usage_add_worker(struct usage_table *t, struct worker *w); /* on the worker's thread */
+void usage_sort(struct usage_table *t);                         /* by database, then user */
+void usage_free(struct usage_table *t);                         /* NULL is fine */
+
+void stats_block_add(struct stats_block *to, const struct stats_block *from);
+/* to - from, field by field; both only grow. */
+struct stats_block stats_block_since(const struct stats_block *to, const struct stats_block *from);
+
+#endif

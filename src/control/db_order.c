@@ -1,0 +1,125 @@
+/* control/db_order.c - see control/db_order.h. */
+#include "control/db_order.h"
+
+#include <string.h>
+#include "base/log.h"
+#include "base/mem.h"
+#include "control/ask.h"
+#include "proxy/client.h"
+#include "proxy/database.h"
+#include "proxy/pool.h"
+#include "proxy/server.h"
+#include "proxy/worker.h"
+
+static bool is_meant(const struct db_order *o, const struct dbuser *du)
+{
+	return !o->database || strcmp(o->database, du->database) == 0;
+}
+
+static void set_paused(struct worker *w, const struct db_order *o, bool paused)
+{
+	for (struct dbuser *du = w->dbusers; du; du = du->hh.next) {
+		if (is_meant(o, du))
+			du->paused = paused;
+	}
+}
+
+static void close_idle_servers(struct pool *p, const char *why)
+{
+	struct server *s, *next;
+	for (s = TAILQ_FIRST(&p->idle); s; s = next) {
+		next = TAILQ_NEXT(s, link);
+		s->expected_close = true;
+		server_close(s, why);
+	}
+}
+
+/* Idle servers go now; busy ones are of an older epoch from here on, and go when they are released. */
+static void retire_servers(struct pool *p, const char *why)
+{
+	p->conn_epoch++;
+	close_idle_servers(p, why);
+}
+
+static void cut_servers(struct pool *p)
+{
+	struct server *s, *next;
+	for (s = TAILQ_FIRST(&p->others); s; s = next) {
+		next = TAILQ_NEXT(s, link);
+		s->expected_close = true;
+		server_abandon(s, "KILL");
+	}
+}
+
+static void kill_clients(struct worker *w, const struct db_order *o)
+{
+	struct client *c, *next;
+	struct pgerr err;
+	pgerr_set_fatal(&err, SQLSTATE_ADMIN_SHUTDOWN, "terminating connection due to administrator command");
+	for (c = TAILQ_FIRST(&w->clients); c; c = next) {
+		next = TAILQ_NEXT(c, link);
+		if (c->du && is_meant(o, c->du))
+			client_close(c, &err, "KILL");
+	}
+}
+
+static unsigned count_old(const struct pool *p)
+{
+	const struct server *s;
+	unsigned n = 0;
+	TAILQ_FOREACH(s, &p->others, link)
+		n += s->conn_epoch != p->conn_epoch;
+	return n;
+}
+
+static void order_pool(struct pool *p, struct db_order *o)
+{
+	switch (o->action) {
+	case DB_PAUSE:
+		retire_servers(p, "PAUSE");
+		break;
+	case DB_RECONNECT:
+		retire_servers(p, "RECONNECT");
+		break;
+	case DB_KILL:
+		retire_servers(p, "KILL");
+		cut_servers(p);
+		break;
+	case DB_RESUME:
+		if (p->n_waiters)
+			pool_grow(p);
+		return;
+	case DB_COUNT:
+		break;
+	}
+	o->left += count_old(p);
+}
+
+void db_order_apply(struct worker *w, void *order)
+{
+	struct db_order *o = order;
+	struct pool *p;
+	const struct client *c;
+	if (o->action == DB_PAUSE || o->action == DB_KILL || o->action == DB_RESUME)
+		set_paused(w, o, o->action != DB_RESUME);
+	if (o->action == DB_KILL)
+		kill_clients(w, o);
+	LIST_FOREACH(p, &w->pool_list, all)
+	{
+		if (is_meant(o, p->du))
+			order_pool(p, o);
+	}
+	TAILQ_FOREACH(c, &w->clients, link)
+		o->clients += c->du && is_meant(o, c->du);
+}
+
+static void on_applied(void *arg) { mem_free(arg); }
+
+void db_order_all(struct loop *main_loop, enum db_action action)
+{
+	struct db_order *o = mem_zalloc(sizeof *o);
+	o->action = action;
+	log_info(NULL, action == DB_PAUSE ? "pausing all databases" : "resuming all databases");
+	if (!ask_workers(main_loop, db_order_apply, on_applied, o))
+		mem_free(o);
+}

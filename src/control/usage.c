@@ -1,0 +1,157 @@
+/* control/usage.c - see control/usage.h. */
+#include "control/usage.h"
+
+#include <string.h>
+#include "base/mem.h"
+#include "proxy/client.h"
+#include "proxy/database.h"
+#include "proxy/pool.h"
+#include "proxy/worker.h"
+#include "sql/shapes.h"
+
+void stats_block_add(struct stats_block *to, const struct stats_block *from)
+{
+#define STATS_ADD(name, help) to->name += from->name;
+	STATS_COUNTERS(STATS_ADD)
+#undef STATS_ADD
+}
+
+struct stats_block stats_block_since(const struct stats_block *to, const struct stats_block *from)
+{
+	struct stats_block d;
+#define STATS_SUBTRACT(name, help) d.name = to->name - from->name;
+	STATS_COUNTERS(STATS_SUBTRACT)
+#undef STATS_SUBTRACT
+	return d;
+}
+
+struct usage_table *usage_new(void) { return mem_zalloc(sizeof(struct usage_table)); }
+
+void usage_free(struct usage_table *t)
+{
+	struct usage *u, *next;
+	if (!t)
+		return;
+	HASH_ITER(hh, t->entries, u, next)
+	{
+		HASH_DEL(t->entries, u);
+		mem_free(u);
+	}
+	mem_free(t);
+}
+
+static int compare(const struct usage *a, const struct usage *b)
+{
+	int by_database = strcmp(a->database, b->database);
+	return by_database ? by_database : strcmp(a->user, b->user);
+}
+
+void usage_sort(struct usage_table *t) { HASH_SORT(t->entries, compare); }
+
+static struct usage *entry_of(struct usage_table *t, const struct dbuser *du)
+{
+	struct usage *u;
+	HASH_FIND(hh, t->entries, du->key, du->key_len, u);
+	if (u)
+		return u;
+	u = mem_zalloc(sizeof *u + du->key_len);
+	memcpy(u->key, du->key, du->key_len);
+	u->key_len = du->key_len;
+	u->database = u->key;
+	u->user = u->key + strlen(u->key) + 1;
+	u->pool_mode = du->pool_mode;
+	u->pool_size = config_pool_size(du->config, du->conf, du->conf_user);
+	u->on_databases_account = du->conf->user != NULL;
+	HASH_ADD(hh, t->entries, key, u->key_len, u);
+	return u;
+}
+
+static void add_dbuser(struct usage_table *t, const struct dbuser *du)
+{
+	struct usage *u = entry_of(t, du);
+	u->paused |= du->paused;
+	stats_block_add(&u->stats, &du->stats);
+}
+
+static void note_wait(struct usage *u, const struct client *c, uint64_t now_us)
+{
+	uint64_t waited = now_us - c->wait_since_us;
+	u->waiting++;
+	if (c->wait_since_us && c->wait_since_us < now_us && waited > u->max_wait_us)
+		u->max_wait_us = waited;
+}
+
+static void add_client(struct usage_table *t, const struct client *c, uint64_t now_us)
+{
+	t->clients++;
+	if (c->state == CLIENT_LOCAL) {
+		t->console_clients++;
+		return;
+	}
+	if (!c->du) {
+		t->login_clients++;
+		return;
+	}
+	struct usage *u = entry_of(t, c->du);
+	u->clients++;
+	switch (c->state) {
+	case CLIENT_WELCOME:
+	case CLIENT_WAIT_FRESH:
+	case CLIENT_WAIT_PRIMARY:
+	case CLIENT_WAIT_SERVER:
+		note_wait(u, c, now_us);
+		break;
+	case CLIENT_STARTUP:
+	case CLIENT_TLS:
+	case CLIENT_AUTH:
+	case CLIENT_IDLE:
+	case CLIENT_ACTIVE:
+	case CLIENT_LOCAL:
+	case CLIENT_RAW:
+	case CLIENT_CANCEL:
+	case CLIENT_CLOSING:
+	case CLIENT_STATE_COUNT:
+		break;
+	}
+}
+
+static void add_server(struct usage_table *t, struct usage *u, const struct server *s)
+{
+	u->servers[s->state]++;
+	u->n_servers++;
+	u->pinned += s->pinned;
+	t->servers++;
+	t->idle_servers += s->state == SERVER_IDLE;
+}
+
+static void add_pool(struct usage_table *t, const struct pool *p)
+{
+	struct usage *u = entry_of(t, p->du);
+	const struct server *s;
+	t->server_pools++;
+	TAILQ_FOREACH(s, &p->idle, link)
+		add_server(t, u, s);
+	TAILQ_FOREACH(s, &p->others, link)
+		add_server(t, u, s);
+}
+
+void usage_add_worker(struct usage_table *t, struct worker *w)
+{
+	uint64_t now = loop_now_us(w->loop);
+	struct shapes_stats shapes = shapes_stats(w->shapes);
+	const struct client *c;
+	const struct pool *p;
+	for (struct dbuser *du = w->dbusers; du; du = du->hh.next)
+		add_dbuser(t, du);
+	TAILQ_FOREACH(c, &w->clients, link)
+		add_client(t, c, now);
+	LIST_FOREACH(p, &w->pool_list, all)
+		add_pool(t, p);
+	stats_block_add(&t->total, &w->stats.total);
+	t->cancels += w->stats.cancels;
+	t->shape_hits += shapes.hits;
+	t->shape_misses += shapes.misses;
+	t->shape_evictions += shapes.evicted;
+	t->shapes += shapes.count;
+	t->shape_bytes += shapes.bytes;
+}
