@@ -9,7 +9,7 @@ import pytest
 
 from harness.postgres import Cluster, Template
 from harness.proxy import Direct, PgBouncer, Pgweir, binary
-from harness.system import BUILD, Workspace
+from harness.system import BUILD, Ended, Workspace
 from harness.tls import Authority
 
 TARGETS = {"pgweir": Pgweir, "pgbouncer": PgBouncer, "direct": Direct}
@@ -62,6 +62,7 @@ def new_cluster(template):
         cluster.start()
         return cluster
 
+    make.made = made
     yield make
     for cluster in made:
         cluster.remove()
@@ -99,12 +100,13 @@ def new_target(cluster):
         target.__enter__()
         return target
 
+    make.made = made
     yield make
     problems = []
     for target in made:
         try:
             target.__exit__(None, None, None)
-        except AssertionError as problem:
+        except (AssertionError, Ended) as problem:
             problems.append(str(problem))
     assert not problems, "\n".join(problems)
 
@@ -120,12 +122,13 @@ def pgweir(cluster):
         proxy.__enter__()
         return proxy
 
+    make.made = made
     yield make
     problems = []
     for proxy in made:
         try:
             proxy.stop()
-        except AssertionError as problem:
+        except (AssertionError, Ended) as problem:
             problems.append(str(problem))
     assert not problems, "\n".join(problems)
 
@@ -149,6 +152,9 @@ def keep_logs(item, report):
 
 
 def logs_of(value):
-    if isinstance(value, Workspace):
-        return list(value.root.glob("*/*.log"))
+    """Log files of a fixture's value: a server's, a proxy's, a cluster's, or of all that a factory has made."""
+    if isinstance(value, Cluster):
+        return [node.log for node in value.nodes]
+    if hasattr(value, "made"):
+        return [log for one in value.made for log in logs_of(one)]
     return [value.log] if hasattr(value, "log") and hasattr(value.log, "exists") else []

@@ -1,13 +1,14 @@
 """Pools: how many backends, who gets one, and what a client sees of the one it got."""
 import pytest
+from harness.postgres import OWN_APPLICATIONS
 from harness.system import wait_until
 from harness.wire import PgError, bind, execute, parse, query, sync
 
 
 def backends_of(cluster, database):
-    """Backends of a database on all servers, the harness's own aside."""
+    """Backends that serve clients of a database, on all servers: not the harness's own and not the monitor's."""
     return [row for node in cluster.nodes for row in node.backends()
-            if row["datname"] == database and row["application_name"] != "harness"]
+            if row["datname"] == database and row["application_name"] not in OWN_APPLICATIONS]
 
 
 @pytest.fixture

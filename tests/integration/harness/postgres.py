@@ -16,7 +16,7 @@ import subprocess
 
 from . import wire
 from .endpoint import Endpoint
-from .system import end, wait_until
+from .system import Ended, end, wait_until
 
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
@@ -75,6 +75,8 @@ set password_encryption = md5;
 create role md5_user login password {"'" + PASSWORD.replace("'", "''") + "'"};
 """
 
+# Applications whose statements are no test's: the harness itself and pgweir's monitor.
+OWN_APPLICATIONS = ("harness", "pgweir-monitor")
 _LOG_LINE = re.compile(r"(\S+ \S+ \S+) \[(\d+)\] (\S{5}) (\S*) (\S*) (.*?) ?(LOG|ERROR|FATAL|PANIC|WARNING|STATEMENT|DETAIL"
                        r"|HINT|CONTEXT|NOTICE|QUERY):  (.*)", re.S)
 _STATEMENT = re.compile(r"(statement|execute|execute fetch from) ?(\S*): (.*)", re.S)
@@ -136,7 +138,8 @@ class Node(Endpoint):
             wait_until(self.is_ready, f"{self.name} accepts connections")
 
     def is_ready(self):
-        assert self.process.poll() is None, f"{self.name} ended:\n{self.log_text()[-3000:]}"
+        if self.process.poll() is not None:
+            raise Ended(f"{self.name} ended with status {self.process.returncode}:\n{self.log_text()[-3000:]}")
         try:
             return self.value("select 1") == "1"
         except (wire.PgError, wire.Closed):
@@ -242,15 +245,15 @@ class Node(Endpoint):
                 yield LogLine(self.name, int(found.group(2)), *found.group(3, 4, 5, 6, 7), found.group(8).replace("\n\t", "\n"))
 
     def statements(self, since=0, harness=False, **fields):
-        """Logged statements since a mark, without the harness's own; fields narrow it: database=, user=, application=, pid=."""
+        """Logged statements since a mark, without OWN_APPLICATIONS'; fields narrow it: database=, user=, application=, pid=."""
         return [line for line in self.log_lines(since)
-                if line.statement is not None and (harness or line.application != "harness")
+                if line.statement is not None and (harness or line.application not in OWN_APPLICATIONS)
                 and all(getattr(line, name) == value for name, value in fields.items())]
 
     def errors(self, since=0, **fields):
         """Logged errors since a mark."""
         return [line for line in self.log_lines(since) if line.level in ("ERROR", "FATAL", "PANIC")
-                and line.application != "harness" and all(getattr(line, k) == v for k, v in fields.items())]
+                and line.application not in OWN_APPLICATIONS and all(getattr(line, k) == v for k, v in fields.items())]
 
 
 class Template:

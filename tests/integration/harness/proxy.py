@@ -16,7 +16,7 @@ import urllib.request
 from . import wire
 from .endpoint import Endpoint
 from .postgres import PASSWORD
-from .system import BUILD, end, memory_kb, tcp_connections, wait_until
+from .system import BUILD, Ended, end, memory_kb, tcp_connections, wait_until
 
 TROUBLE = re.compile(r"ERROR: \w+Sanitizer|WARNING: ThreadSanitizer|runtime error:|check failed|\bPANIC\b|SUMMARY: \w+Sanitizer")
 SANITIZERS = pathlib.Path(__file__).resolve().parents[2] / "sanitizers"
@@ -137,7 +137,8 @@ class Pgweir(Endpoint):
         return self
 
     def is_accepting(self):
-        assert self.process.poll() is None, f"it ended with status {self.process.returncode}:\n{self.log_text()[-4000:]}"
+        if self.process.poll() is not None:
+            raise Ended(f"{self.program()} ended with status {self.process.returncode}:\n{self.log_text()[-4000:]}")
         with wire.Connection(self.port, self.host):
             return True
 

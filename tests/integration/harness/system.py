@@ -40,6 +40,10 @@ def wait_until(condition, what, timeout=60.0, interval=0.02):
         time.sleep(interval)
 
 
+class Ended(Exception):
+    """A server ended where it should run: no use to go on waiting for it."""
+
+
 class Ports:
     """Hands out ports that no other test process has.  An abstract unix socket is the lock: it needs no file and the
     kernel drops it with the process, however that ends."""
