@@ -49,11 +49,11 @@
 	X(PREPARED, PRIMARY, "PREPARE, EXECUTE or DEALLOCATE in SQL")                                                  \
 	X(NOTIFY, PRIMARY, "LISTEN, UNLISTEN or NOTIFY")                                                               \
 	X(LOCK_TABLE, PRIMARY, "locks a table")                                                                        \
-	X(PROCEDURE, PRIMARY, "DO or CALL")                                                                            \
-	X(COPY_FILE, PRIMARY, "COPY with a file or a program")                                                         \
 	X(UTILITY, PRIMARY, "a utility command")                                                                       \
 	X(DDL, PRIMARY, "changes the catalog")                                                                         \
 	X(WRITE, PRIMARY, "writes")                                                                                    \
+	X(PROCEDURE, PRIMARY, "DO or CALL")                                                                            \
+	X(COPY_FILE, PRIMARY, "COPY with a file or a program")                                                         \
 	X(TWO_PHASE, PRIMARY, "a prepared transaction")                                                                \
 	X(SERIALIZABLE, PRIMARY, "SERIALIZABLE")                                                                       \
 	X(SYNTAX, PRIMARY, "the parser does not understand it")                                                        \

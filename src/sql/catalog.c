@@ -94,7 +94,8 @@ static bool is_temp_schema(const char *schema) { return schema && strncmp(schema
 
 static enum route_reason reason_of_builtin(const struct builtin *b)
 {
-	if ((RULE_BROKEN(F3) && b->class == BUILTIN_STATE) || (RULE_BROKEN(F2) && b->class == BUILTIN_SIDE))
+	if ((RULE_BROKEN(F3) && b->class == BUILTIN_STATE) || (RULE_BROKEN(F2) && b->class == BUILTIN_SIDE) ||
+	    (RULE_BROKEN(C6) && b->class == BUILTIN_SNAPSHOT))
 		return REASON_READ;
 	return b->reason;
 }

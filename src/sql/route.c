@@ -266,7 +266,7 @@ static enum route_reason reason_of_tx(const struct route_class *class, const str
 {
 	switch (policy->tx) {
 	case ROUTE_TX_SERIALIZABLE:
-		return REASON_SERIALIZABLE;
+		return RULE_BROKEN(C2) ? REASON_READ : REASON_SERIALIZABLE;
 	case ROUTE_TX_REPEATABLE:
 		return REASON_READ_WRITE_TRANSACTION;
 	case ROUTE_TX_UNMOVABLE:
@@ -293,7 +293,7 @@ struct route_verdict route_apply(const struct route_class *class, const struct r
 	if (policy->wish == ROUTE_WISH_PRIMARY)
 		return verdict(class, ROUTE_PRIMARY, REASON_MODE);
 	/* A8: several statements are never guessed. */
-	bool vouched = policy->wish == ROUTE_WISH_REPLICA && !class->multi;
+	bool vouched = policy->wish == ROUTE_WISH_REPLICA && (!class->multi || RULE_BROKEN(A8));
 	if (kind == CLASS_VOUCHED && !vouched)
 		return verdict(class, ROUTE_PRIMARY, class->reason);
 	enum route_reason tx = reason_of_tx(class, policy);

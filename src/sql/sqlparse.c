@@ -3,6 +3,7 @@
 #include <pg_query.h>
 #include <string.h>
 #include "base/mem.h"
+#include "base/rules.h"
 #include "facts_priv.h"
 #include "sql/fingerprint.h"
 #include "sqlscan_priv.h"
@@ -34,7 +35,7 @@ static bool is_tx_control(enum sql_verb verb)
 
 static void note_tx_control(struct facts_draft *d)
 {
-	for (size_t i = 0; d->n_stmts > 1 && i < d->n_stmts; i++)
+	for (size_t i = 0; d->n_stmts > 1 && i < d->n_stmts && !RULE_BROKEN(A3); i++)
 		if (is_tx_control(d->stmts[i].s.verb))
 			d->flags |= SQL_F_TX_CONTROL_INSIDE;
 }
@@ -75,6 +76,9 @@ struct sql_facts *sqlparse(struct str sql, struct sqlparse_options options)
 	facts_start(&d);
 	parse_into(&d, sql, options);
 	note_tx_control(&d);
+	d.flags &= RULE_BROKEN(C5) ? ~(uint32_t)SQL_F_DUMP : UINT32_MAX;
+	d.flags &= RULE_BROKEN(C7) ? ~(uint32_t)SQL_F_NO_TX_BLOCK : UINT32_MAX;
+	d.pins &= RULE_BROKEN(E5) ? ~(uint32_t)SQL_PIN_TEMP : UINT32_MAX;
 	return facts_finish(&d);
 }
 

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/check.h"
+#include "base/rules.h"
 #include "sqlscan_priv.h"
 #include "sqlwalk_priv.h"
 
@@ -135,7 +136,7 @@ static void on_transaction(struct facts_draft *d, const PgQuery__TransactionStmt
 	unsigned kind = (unsigned)t->kind < ARRAY_LEN(tx_kinds) ? (unsigned)t->kind : 0;
 	struct draft_stmt *s = facts_stmt(d, tx_kinds[kind].verb);
 	d->flags |= tx_kinds[kind].flags;
-	s->s.begin.start = t->kind == PG_QUERY__TRANSACTION_STMT_KIND__TRANS_STMT_START;
+	s->s.begin.start = t->kind == PG_QUERY__TRANSACTION_STMT_KIND__TRANS_STMT_START && !RULE_BROKEN(C3);
 	s->s.chain = t->chain;
 	modes(&s->s.begin, t->options, t->n_options);
 	facts_set_name(d, &s->name, t->savepoint_name[0] ? t->savepoint_name : t->gid);
