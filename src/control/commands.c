@@ -105,11 +105,9 @@ static void do_show_own(struct job *job)
 
 /* --- commands for the main thread --- */
 
-static void on_main_answer(struct ask *a);
-
-static void ask_main_to(struct job *job, void (*work)(struct ask *a))
+static void ask_main_to(struct job *job, void (*work)(struct ask *a), void (*done)(struct ask *a))
 {
-	job->ask = (struct ask){ .caller = job->worker->loop, .work = work, .done = on_main_answer };
+	job->ask = (struct ask){ .caller = job->worker->loop, .work = work, .done = done };
 	job->asked = true;
 	if (ask_main(&job->ask))
 		return;
@@ -124,8 +122,10 @@ static void on_everywhere(void *arg)
 	job_finish(job);
 }
 
+static void on_main_answer(struct ask *a) { on_everywhere(CONTAINER_OF(a, struct job, ask)); }
+
 /* The workers have been sent new settings: answered when the last one has them. */
-static void on_main_answer(struct ask *a)
+static void on_new_settings(struct ask *a)
 {
 	struct job *job = CONTAINER_OF(a, struct job, ask);
 	if (!job->failed && ask_workers(job->worker->loop, NULL, on_everywhere, job))
@@ -156,11 +156,17 @@ static void work_shutdown(struct ask *a)
 	lifecycle_shutdown(how, "SHUTDOWN");
 }
 
-static void do_reload(struct job *job) { ask_main_to(job, work_reload); }
-static void do_set(struct job *job) { ask_main_to(job, work_set); }
-static void do_shutdown(struct job *job) { ask_main_to(job, work_shutdown); }
+static void do_reload(struct job *job) { ask_main_to(job, work_reload, on_new_settings); }
+static void do_set(struct job *job) { ask_main_to(job, work_set, on_new_settings); }
+static void do_shutdown(struct job *job) { ask_main_to(job, work_shutdown, on_main_answer); }
 
 /* --- orders for databases --- */
+
+static void order_worker(struct worker *w, void *arg)
+{
+	struct job *job = arg;
+	db_order_apply(w, &job->order);
+}
 
 static void on_ordered(void *arg);
 
@@ -170,7 +176,7 @@ static void on_order_timer(struct loop_timer *t)
 	job->order.action = DB_COUNT;
 	job->order.left = 0;
 	job->asked = true;
-	if (ask_workers(job->worker->loop, db_order_apply, on_ordered, job))
+	if (ask_workers(job->worker->loop, order_worker, on_ordered, job))
 		return;
 	job->asked = false;
 	fail_stopping(job);
@@ -201,7 +207,7 @@ static void start_order(struct job *job, enum db_action action, enum order_wait 
 	job->order = (struct db_order){ .action = action, .database = name };
 	job->call.number = wait;
 	job->asked = true;
-	if (ask_workers(job->worker->loop, db_order_apply, on_ordered, job))
+	if (ask_workers(job->worker->loop, order_worker, on_ordered, job))
 		return;
 	job->asked = false;
 	fail_stopping(job);
@@ -426,7 +432,7 @@ static void suggest_table(struct str name, struct pgerr *err)
 {
 	char text[COMMAND_NAME_SIZE];
 	const char *best = NULL;
-	unsigned least = 4;
+	unsigned least = name.n < 6 ? 2 : 4; /* a word of one letter is close to everything */
 	if (!str_copy(text, sizeof text, name))
 		return;
 	for (char *p = text; *p; p++)
