@@ -7,7 +7,6 @@
 #include <unistd.h>
 #include <event2/event.h>
 #include <jansson.h>
-#include <libpq-fe.h>
 #include <openssl/crypto.h>
 #include <xxhash.h>
 #include "base/mem.h"
@@ -34,22 +33,22 @@ static const struct option long_options[] = {
 };
 
 static const char usage_text[] =
-	"Usage: pgweir [OPTION]... CONFIG.ini\n"
-	"       pgweir [OPTION]... 'postgresql://user:password@host1:port1,host2:port2/database'\n"
-	"\n"
-	"  -d, --daemon             run in the background (needs logfile)\n"
-	"  -R, --reboot             share the port with the running process, then have it finish and end\n"
-	"  -u, --user=NAME          system user to become\n"
-	"  -v, --verbose            log more; may be repeated\n"
-	"  -q, --quiet              log nothing to standard error\n"
-	"      --check-config=FILE  say what is wrong with a configuration, then exit\n"
-	"      --print-options      print every setting with its default and meaning, then exit\n"
-	"  -V, --version            print versions, then exit\n"
-	"  -h, --help               print this, then exit\n"
-	"\n"
-	"Every key of the [pgweir] section can also be set by the environment: PGWEIR_LISTEN_PORT=6432.\n"
-	"Signals: HUP reload, TERM finish transactions and end, INT likewise but waiting clients go, QUIT end at once,\n"
-	"USR1 pause, USR2 resume.\n";
+    "Usage: pgweir [OPTION]... CONFIG.ini\n"
+    "       pgweir [OPTION]... 'postgresql://user:password@host1:port1,host2:port2/database'\n"
+    "\n"
+    "  -d, --daemon             run in the background (needs logfile)\n"
+    "  -R, --reboot             share the port with the running process, then have it finish and end\n"
+    "  -u, --user=NAME          system user to become\n"
+    "  -v, --verbose            log more; may be repeated\n"
+    "  -q, --quiet              log nothing to standard error\n"
+    "      --check-config=FILE  say what is wrong with a configuration, then exit\n"
+    "      --print-options      print every setting with its default and meaning, then exit\n"
+    "  -V, --version            print versions, then exit\n"
+    "  -h, --help               print this, then exit\n"
+    "\n"
+    "Every key of the [pgweir] section can also be set by the environment: PGWEIR_LISTEN_PORT=6432.\n"
+    "Signals: HUP reload, TERM finish transactions and end, INT likewise but waiting clients go, QUIT end at once,\n"
+    "USR1 pause, USR2 resume.\n";
 
 struct command_line {
 	struct lifecycle_options options;
@@ -62,8 +61,8 @@ struct command_line {
 static void print_versions(void)
 {
 	printf("pgweir %s\n", PGWEIR_VERSION);
-	printf("libevent %s\n%s\nlibpq %d\njansson %s\nxxhash %u\n", event_get_version(),
-	       OpenSSL_version(OPENSSL_VERSION), PQlibVersion(), jansson_version_str(), XXH_versionNumber());
+	printf("libevent %s\n%s\njansson %s\nxxhash %u\n", event_get_version(), OpenSSL_version(OPENSSL_VERSION),
+	       jansson_version_str(), XXH_versionNumber());
 #ifdef __VERSION__
 	printf("compiler %s\n", __VERSION__);
 #endif
@@ -121,7 +120,7 @@ static char *absolute(const char *path)
 {
 	char *full = realpath(path, NULL);
 	char *copy = mem_strdup(full ? full : path);
-	free(full);
+	free(full); /* allocated by libc */
 	return copy;
 }
 
@@ -175,12 +174,14 @@ static int run(struct command_line *cl, int argc, char **argv)
 	if (cl->check)
 		return optind < argc ? usage_error("too many arguments") : check_config(cl->check);
 	if (optind != argc - 1)
-		return usage_error(optind < argc ? "too many arguments" : "a configuration file or a connection string is needed");
+		return usage_error(optind < argc ? "too many arguments"
+		                                 : "a configuration file or a connection string is needed");
 	if (cl->verbose)
 		add_setting(cl, mem_printf("verbose=%d", cl->verbose));
 	struct config_source *source = &cl->options.source;
 	char *path = is_uri(argv[optind]) ? NULL : absolute(argv[optind]);
-	*source = (struct config_source){ path, path ? NULL : argv[optind], (const char *const *)environ, cl->settings };
+	*source =
+	    (struct config_source){ path, path ? NULL : argv[optind], (const char *const *)environ, cl->settings };
 	struct config *cfg = load(source);
 	status = cfg ? lifecycle_run(cfg, &cl->options) : 1;
 	mem_free(path);

@@ -18,14 +18,14 @@ struct worker;
 /* Runs fn(w, arg) on each worker's thread in turn, then done(arg) on the caller's loop.  False: the process is
  * stopping, and neither of them will be called. */
 bool ask_workers(struct loop *caller, void (*fn)(struct worker *w, void *arg), void (*done)(void *arg),
-		 void *arg) MUSTCHECK;
+                 void *arg) MUSTCHECK;
 
 /* A question to the main thread; embedded in the asker's own struct, which must live until `done`. */
 struct ask {
 	struct loop_msg msg;
-	struct loop *caller;             /* borrowed: where done runs */
-	void (*work)(struct ask *a);     /* on the main thread; ends, now or later, with ask_answer(a) */
-	void (*done)(struct ask *a);     /* on the caller's loop */
+	struct loop *caller;         /* borrowed: where done runs */
+	void (*work)(struct ask *a); /* on the main thread; ends, now or later, with ask_answer(a) */
+	void (*done)(struct ask *a); /* on the caller's loop */
 };
 bool ask_main(struct ask *a) MUSTCHECK; /* false: the process is stopping */
 void ask_answer(struct ask *a);         /* main thread */

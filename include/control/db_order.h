@@ -22,8 +22,8 @@ struct db_order {
 	enum db_action action;
 	const char *database; /* borrowed; NULL: all */
 	/* Results, added up over the workers. */
-	unsigned left;        /* servers that PAUSE, RECONNECT or KILL want gone and that are still there */
-	unsigned clients;     /* of the database */
+	unsigned left;    /* servers that PAUSE, RECONNECT or KILL want gone and that are still there */
+	unsigned clients; /* of the database */
 };
 
 void db_order_apply(struct worker *w, void *order); /* struct db_order *; on the worker's thread */

@@ -23,7 +23,13 @@
 #include "conf/config.h"
 #include "wire/pgerr.h"
 
-enum lifecycle_phase { LIFECYCLE_STARTING, LIFECYCLE_RUNNING, LIFECYCLE_LEAVING, LIFECYCLE_DRAINING, LIFECYCLE_STOPPING };
+enum lifecycle_phase {
+	LIFECYCLE_STARTING,
+	LIFECYCLE_RUNNING,
+	LIFECYCLE_LEAVING,
+	LIFECYCLE_DRAINING,
+	LIFECYCLE_STOPPING
+};
 
 struct lifecycle_options {
 	struct config_source source; /* what a reload reads again; its strings live as long as the process */

@@ -14,7 +14,7 @@
 struct process_user {
 	uid_t uid;
 	gid_t gid;
-	char *name;  /* owned; NULL: stay as we are */
+	char *name; /* owned; NULL: stay as we are */
 };
 bool process_find_user(const char *user, struct process_user *out, char *err, size_t err_size) MUSTCHECK;
 bool process_become(const struct process_user *user, char *err, size_t err_size) MUSTCHECK;

@@ -74,8 +74,8 @@ struct show_table {
 struct show_query {
 	const struct show_table *table;
 	struct show_rows rows;
-	const struct config *config;  /* owned reference, there from the first collect on */
-	struct usage_table *usage;    /* owned; only where the table uses it */
+	const struct config *config;        /* owned reference, there from the first collect on */
+	struct usage_table *usage;          /* owned; only where the table uses it */
 	void (*done)(struct show_query *q); /* on the asker's loop; ends with show_query_free() */
 };
 

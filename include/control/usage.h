@@ -22,13 +22,13 @@ struct usage {
 	int pool_size;
 	bool paused;
 	bool on_databases_account; /* the servers' login is the database's, not the client's */
-	unsigned clients, waiting;           /* logged in; of these, those that wait */
+	unsigned clients, waiting; /* logged in; of these, those that wait */
 	unsigned servers[SERVER_STATE_COUNT];
 	unsigned n_servers, pinned;
-	uint64_t max_wait_us;                /* of who waits now */
+	uint64_t max_wait_us; /* of who waits now */
 	struct stats_block stats;
 	size_t key_len;
-	char key[];                          /* database NUL user NUL */
+	char key[]; /* database NUL user NUL */
 };
 
 struct usage_table {

@@ -31,10 +31,10 @@ struct statement {
 
 struct portal {
 	LIST_ENTRY(portal) link;
-	char *name;       /* owned; NULL: of a simple query, on no list */
-	char *sql;        /* owned */
-	struct job *job;  /* owned once executed */
-	bool executed;    /* the job has finished */
+	char *name;      /* owned; NULL: of a simple query, on no list */
+	char *sql;       /* owned */
+	struct job *job; /* owned once executed */
+	bool executed;   /* the job has finished */
 	size_t next_row;
 	uint32_t max_rows; /* of the Execute under way; 0: all */
 	bool binary[SHOW_COLUMNS_MAX];
@@ -44,8 +44,8 @@ struct local_session {
 	struct client *c; /* borrowed: owns us */
 	char *user;       /* owned */
 	enum admin_role role;
-	bool in_transaction; /* said BEGIN */
-	bool skip_to_sync;   /* an error in the extended protocol */
+	bool in_transaction;    /* said BEGIN */
+	bool skip_to_sync;      /* an error in the extended protocol */
 	struct portal *running; /* borrowed: whose command is under way; NULL: none */
 	LIST_HEAD(, statement) statements;
 	LIST_HEAD(, portal) portals;
@@ -190,8 +190,9 @@ static void put_columns(struct wire_writer *ww, const struct show_column *column
 	ww_begin(ww, MSG_ROW_DESCRIPTION);
 	ww_u16(ww, (uint16_t)n);
 	for (unsigned i = 0; i < n; i++) {
-		static const uint16_t sizes[] = { [SHOW_TEXT] = 0xffff, [SHOW_INT] = 4, [SHOW_BIGINT] = 8,
-						  [SHOW_NUMERIC] = 0xffff };
+		static const uint16_t sizes[] = {
+			[SHOW_TEXT] = 0xffff, [SHOW_INT] = 4, [SHOW_BIGINT] = 8, [SHOW_NUMERIC] = 0xffff
+		};
 		ww_cstr(ww, columns[i].name);
 		ww_u32(ww, 0);
 		ww_u16(ww, 0);
@@ -400,7 +401,8 @@ static void on_parse(struct local_session *s, const struct msg_parse *m)
 	struct pgerr err;
 	struct statement *st = find_statement(s, m->name);
 	if (st && m->name.n) {
-		pgerr_set(&err, SQLSTATE_DUPLICATE_PREPARED_STATEMENT, "prepared statement \"%s\" already exists", st->name);
+		pgerr_set(&err, SQLSTATE_DUPLICATE_PREPARED_STATEMENT, "prepared statement \"%s\" already exists",
+		          st->name);
 		(void)!send_error(s, &err, false);
 		return;
 	}
@@ -436,7 +438,7 @@ static void on_bind(struct local_session *s, const struct msg_bind *m, const str
 	struct portal *old = find_portal(s, m->portal);
 	if (!st)
 		pgerr_set(&err, SQLSTATE_INVALID_STATEMENT_NAME, "prepared statement \"%.*s\" does not exist",
-			  (int)m->statement.n, m->statement.p);
+		          (int)m->statement.n, m->statement.p);
 	else if (rest->value_count)
 		pgerr_set(&err, SQLSTATE_FEATURE_NOT_SUPPORTED, "console commands take no parameters");
 	else if (old && m->portal.n)
@@ -474,7 +476,7 @@ static void on_describe(struct local_session *s, const struct msg_describe *m)
 	const struct portal *p = is_statement ? NULL : find_portal(s, m->name);
 	if (is_statement && !st) {
 		pgerr_set(&err, SQLSTATE_INVALID_STATEMENT_NAME, "prepared statement \"%.*s\" does not exist",
-			  (int)m->name.n, m->name.p);
+		          (int)m->name.n, m->name.p);
 		(void)!send_error(s, &err, false);
 		return;
 	}
@@ -653,7 +655,8 @@ static bool role_of(const struct client *c, const char *user, enum admin_role *r
 {
 	const struct config *cfg = c->worker->runtime->config;
 	*role = ADMIN_ROLE_ADMIN;
-	if (is_owner_by_socket(c, user) || conf_list_has(&cfg->admin_users, str_of(user)) || cfg->auth_type == CONF_AUTH_ANY)
+	if (is_owner_by_socket(c, user) || conf_list_has(&cfg->admin_users, str_of(user)) ||
+	    cfg->auth_type == CONF_AUTH_ANY)
 		return true;
 	*role = ADMIN_ROLE_STATS;
 	return conf_list_has(&cfg->stats_users, str_of(user));

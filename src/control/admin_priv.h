@@ -27,12 +27,12 @@ enum { COMMAND_NAME_SIZE = 128, COMMAND_TEXT_MAX = 16 * 1024 };
 
 /* A command with its arguments. */
 struct command_call {
-	const struct command *command;     /* NULL: an empty text */
+	const struct command *command; /* NULL: an empty text */
 	const struct show_table *table;
-	char name[COMMAND_NAME_SIZE];      /* database, setting */
+	char name[COMMAND_NAME_SIZE]; /* database, setting */
 	bool has_name;
-	char user[COMMAND_NAME_SIZE];      /* EXPLAIN ROUTE ... AS user; "" none */
-	char *value;                       /* owned or NULL: of SET, or the SQL of EXPLAIN ROUTE */
+	char user[COMMAND_NAME_SIZE]; /* EXPLAIN ROUTE ... AS user; "" none */
+	char *value;                  /* owned or NULL: of SET, or the SQL of EXPLAIN ROUTE */
 	int64_t number;
 	struct show_column own_column;     /* SHOW setting: its one column, named as the setting */
 	const struct show_column *columns; /* of the answer; NULL: none */
@@ -48,10 +48,10 @@ struct job {
 	struct worker *worker;         /* whose thread all of this runs on */
 	struct command_call call;      /* owned */
 	bool failed;
-	struct pgerr err;              /* failed: what is said */
-	const char *tag;               /* of CommandComplete */
-	const char *notice;            /* owned by nobody: static or NULL */
-	struct show_query query;       /* its rows are the answer's */
+	struct pgerr err;        /* failed: what is said */
+	const char *tag;         /* of CommandComplete */
+	const char *notice;      /* owned by nobody: static or NULL */
+	struct show_query query; /* its rows are the answer's */
 	/* What it is waiting for. */
 	struct ask ask;
 	struct db_order order;

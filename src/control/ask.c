@@ -9,7 +9,8 @@ static struct loop *main_loop; /* borrowed; set before any other thread starts *
 static _Atomic int under_way;
 static atomic_bool stopping;
 
-/* Counted first and looked at second, while ask_stop() writes first and counts second: one of the two sees the other. */
+/* Counted first and looked at second, while ask_stop() writes first and counts second: one of the two sees the other.
+ */
 static bool begin(void)
 {
 	atomic_fetch_add(&under_way, 1);

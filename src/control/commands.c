@@ -17,8 +17,18 @@
 enum { ORDER_LOOK_US = 20 * 1000 };
 
 /* What may follow the words of a command. */
-enum shape { ARG_NONE, ARG_ANY, ARG_OPT_DB, ARG_NUMBER, ARG_TABLE, ARG_SETTING, ARG_OWN_SETTING, ARG_OWN_SHOW,
-	     ARG_SHUTDOWN, ARG_ROUTE };
+enum shape {
+	ARG_NONE,
+	ARG_ANY,
+	ARG_OPT_DB,
+	ARG_NUMBER,
+	ARG_TABLE,
+	ARG_SETTING,
+	ARG_OWN_SETTING,
+	ARG_OWN_SHOW,
+	ARG_SHUTDOWN,
+	ARG_ROUTE
+};
 
 struct command {
 	const char *word, *word2; /* word2 may be NULL */
@@ -297,12 +307,12 @@ void command_run(struct job *job, enum admin_role role)
 	const struct command *cmd = job->call.command;
 	if (cmd->role > role) {
 		job_fail(job, SQLSTATE_INSUFFICIENT_PRIVILEGE, "permission denied: %s needs a user of admin_users",
-			 cmd->word);
+		         cmd->word);
 		return;
 	}
 	if (cmd->role == ADMIN_ROLE_ADMIN)
 		log_info(NULL, "console: %s%s%s by \"%s\"", cmd->tag, job->call.has_name ? " " : "",
-			 job->call.has_name ? job->call.name : "", session_user(job->session));
+		         job->call.has_name ? job->call.name : "", session_user(job->session));
 	job->tag = cmd->tag;
 	cmd->run(job);
 }
@@ -362,7 +372,8 @@ static bool at_end(const struct reader *r) { return r->tok.kind == TOKEN_END; }
 
 static bool is_punct(const struct reader *r, char c)
 {
-	return (r->tok.kind == TOKEN_PUNCT || r->tok.kind == TOKEN_OPERATOR) && r->tok.end - r->tok.p == 1 && *r->tok.p == c;
+	return (r->tok.kind == TOKEN_PUNCT || r->tok.kind == TOKEN_OPERATOR) && r->tok.end - r->tok.p == 1 &&
+	       *r->tok.p == c;
 }
 
 /* The end of the text, or ; and then the end. */
@@ -455,8 +466,8 @@ static bool read_table(struct reader *r, struct command_call *call, struct pgerr
 	if (r->tok.kind == TOKEN_WORD)
 		call->table = show_find(token_text(&r->tok));
 	if (!call->table) {
-		pgerr_set(err, SQLSTATE_UNDEFINED_OBJECT, "there is no table \"%.*s\" to show", (int)token_text(&r->tok).n,
-			  r->tok.p);
+		pgerr_set(err, SQLSTATE_UNDEFINED_OBJECT, "there is no table \"%.*s\" to show",
+		          (int)token_text(&r->tok).n, r->tok.p);
 		suggest_table(token_text(&r->tok), err);
 		return false;
 	}
@@ -469,8 +480,9 @@ static bool read_table(struct reader *r, struct command_call *call, struct pgerr
 static bool read_own_show(struct reader *r, struct command_call *call)
 {
 	bool is_zone = take_word(r, "TIME") && take_word(r, "ZONE");
-	const struct own_setting *own = is_zone ? find_own_setting(STR("timezone"))
-						: r->tok.kind == TOKEN_WORD ? find_own_setting(token_text(&r->tok)) : NULL;
+	const struct own_setting *own = is_zone                     ? find_own_setting(STR("timezone"))
+	                                : r->tok.kind == TOKEN_WORD ? find_own_setting(token_text(&r->tok))
+	                                                            : NULL;
 	if (!own)
 		return false;
 	if (!is_zone)
@@ -573,7 +585,8 @@ static bool read_arguments(const struct command *cmd, struct reader *r, struct c
 	case ARG_SETTING:
 		return read_setting(r, call, err);
 	case ARG_SHUTDOWN:
-		return read_shutdown(r, call) || bad_argument(err, "SHUTDOWN takes WAIT_FOR_SERVERS or WAIT_FOR_CLIENTS");
+		return read_shutdown(r, call) ||
+		       bad_argument(err, "SHUTDOWN takes WAIT_FOR_SERVERS or WAIT_FOR_CLIENTS");
 	case ARG_ROUTE:
 		return read_route(r, call, err);
 	}
@@ -591,9 +604,11 @@ bool command_parse(struct str text, struct command_call *call, struct pgerr *err
 	struct reader r = start;
 	if (take_end(&r))
 		return true;
-	pgerr_set(err, SQLSTATE_SYNTAX_ERROR, "unknown command \"%.*s\"", (int)(token_text(&start.tok).n < 64 ? token_text(&start.tok).n : 64), start.tok.p);
+	pgerr_set(err, SQLSTATE_SYNTAX_ERROR, "unknown command \"%.*s\"",
+	          (int)(token_text(&start.tok).n < 64 ? token_text(&start.tok).n : 64), start.tok.p);
 	pgerr_hint(err, "SHOW HELP lists the commands.");
-	/* Several rows may have the same words; the first whose arguments fit counts, else the first one's complaint. */
+	/* Several rows may have the same words; the first whose arguments fit counts, else the first one's complaint.
+	 */
 	bool complained = false;
 	for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
 		const struct command *cmd = &commands[i];

@@ -68,7 +68,7 @@ static unsigned count_old(const struct pool *p)
 	const struct server *s;
 	unsigned n = 0;
 	TAILQ_FOREACH(s, &p->others, link)
-		n += s->conn_epoch != p->conn_epoch;
+	n += s->conn_epoch != p->conn_epoch;
 	return n;
 }
 
@@ -110,7 +110,7 @@ void db_order_apply(struct worker *w, void *order)
 			order_pool(p, o);
 	}
 	TAILQ_FOREACH(c, &w->clients, link)
-		o->clients += c->du && is_meant(o, c->du);
+	o->clients += c->du && is_meant(o, c->du);
 }
 
 static void on_applied(void *arg) { mem_free(arg); }

@@ -17,9 +17,9 @@ enum { FACTS_LOOK_US = 20 * 1000 };
 #define FACTS_WAIT_US (3 * MONO_SEC)
 
 const struct show_column explain_route_columns[] = {
-	{ "target", SHOW_TEXT }, { "reason", SHOW_TEXT }, { "rule", SHOW_TEXT },   { "replica", SHOW_TEXT },
-	{ "object", SHOW_TEXT }, { "proved", SHOW_TEXT }, { "pins", SHOW_TEXT },   { "facts", SHOW_TEXT },
-	{ "shape", SHOW_TEXT },
+	{ "target", SHOW_TEXT },  { "reason", SHOW_TEXT }, { "rule", SHOW_TEXT },
+	{ "replica", SHOW_TEXT }, { "object", SHOW_TEXT }, { "proved", SHOW_TEXT },
+	{ "pins", SHOW_TEXT },    { "facts", SHOW_TEXT },  { "shape", SHOW_TEXT },
 };
 const unsigned explain_route_n_columns = ARRAY_LEN(explain_route_columns);
 
@@ -80,7 +80,7 @@ static void pin_names(uint32_t pins, char *out, size_t size)
 	for (int bit = 0; bit < SQL_PIN_COUNT && n < size; bit++) {
 		if (pins >> bit & 1u)
 			n += (size_t)snprintf(out + n, size - n, "%s%s", n ? "," : "",
-					      sql_pin_name((enum sql_pin_bit)bit));
+			                      sql_pin_name((enum sql_pin_bit)bit));
 	}
 }
 

@@ -31,21 +31,21 @@ static struct {
 	pthread_t thread;
 	int fds[NET_LISTEN_MAX];
 	int n_fds;
-	unsigned pending;      /* requests that wait for the workers */
+	unsigned pending; /* requests that wait for the workers */
 } self;
 
-#define JSON_TYPE "application/json"
+#define JSON_TYPE    "application/json"
 #define METRICS_TYPE "text/plain; version=0.0.4; charset=utf-8"
 
 /* One request under way. */
 struct visit {
-	struct evhttp_request *req; /* borrowed; NULL once its connection is gone */
-	const struct page *page;    /* static */
-	struct usage_table *usage;  /* owned; of pages that want it */
+	struct evhttp_request *req;  /* borrowed; NULL once its connection is gone */
+	const struct page *page;     /* static */
+	struct usage_table *usage;   /* owned; of pages that want it */
 	const struct config *config; /* owned reference, of the first worker */
-	struct show_query query;    /* /api/status: the table being asked for */
+	struct show_query query;     /* /api/status: the table being asked for */
 	unsigned next_table;
-	struct buf out;             /* owned */
+	struct buf out; /* owned */
 	bool failed;
 };
 
@@ -88,7 +88,8 @@ static void finish(struct visit *v, bool ok)
 		if (v->failed)
 			send_text(v->req, HTTP_INTERNAL, "out of memory\n");
 		else
-			send_body(v->req, ok ? HTTP_OK : HTTP_SERVUNAVAIL, v->page->type, buf_head(&v->out), buf_len(&v->out));
+			send_body(v->req, ok ? HTTP_OK : HTTP_SERVUNAVAIL, v->page->type, buf_head(&v->out),
+			          buf_len(&v->out));
 	}
 	visit_free(v);
 }
@@ -139,9 +140,9 @@ static const struct {
 	const char *key;
 	const struct show_table *table;
 } status_tables[] = {
-	{ "version", &show_version },   { "state", &show_state },     { "databases", &show_databases },
-	{ "pools", &show_pools },       { "stats", &show_stats },     { "servers", &show_replicas },
-	{ "workers", &show_workers },   { "lists", &show_lists },
+	{ "version", &show_version }, { "state", &show_state }, { "databases", &show_databases },
+	{ "pools", &show_pools },     { "stats", &show_stats }, { "servers", &show_replicas },
+	{ "workers", &show_workers }, { "lists", &show_lists },
 };
 
 static bool ask_next_table(struct visit *v);

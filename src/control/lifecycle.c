@@ -36,14 +36,14 @@
 enum { DRAIN_LOOK_US = 20 * 1000, FILES_BESIDE_CLIENTS = 64 };
 
 static struct {
-	struct loop *loop;              /* owned */
-	struct runtime *runtime;        /* owned reference: what new work gets */
+	struct loop *loop;       /* owned */
+	struct runtime *runtime; /* owned reference: what new work gets */
 	struct lifecycle_options options;
 	_Atomic enum lifecycle_phase phase; /* read by any thread */
 	struct loop_timer drain;
-	bool drain_asked;               /* a round over the workers is under way */
-	bool send_waiting_away;         /* DRAINING: also clients that wait for a server */
-	bool log_is_file;               /* who starts us does not see the log */
+	bool drain_asked;       /* a round over the workers is under way */
+	bool send_waiting_away; /* DRAINING: also clients that wait for a server */
+	bool log_is_file;       /* who starts us does not see the log */
 } self;
 
 enum lifecycle_phase lifecycle_phase(void) { return self.phase; }
@@ -52,8 +52,9 @@ enum lifecycle_phase lifecycle_phase(void) { return self.phase; }
 
 static void log_errors(const struct config_errors *errs)
 {
-	static const enum log_level levels[] = { [CONFIG_NOTICE] = LOG_INFO, [CONFIG_WARNING] = LOG_WARNING,
-						 [CONFIG_ERROR] = LOG_ERROR };
+	static const enum log_level levels[] = {
+		[CONFIG_NOTICE] = LOG_INFO, [CONFIG_WARNING] = LOG_WARNING, [CONFIG_ERROR] = LOG_ERROR
+	};
 	for (int i = 0; i < errs->n; i++)
 		log_line(levels[errs->items[i].severity], NULL, "%s", errs->items[i].text);
 	if (errs->n_dropped)
@@ -96,7 +97,7 @@ static void log_changes(const struct config *old_cfg, const struct config *new_c
 	for (int i = 0; i < changes.n; i++) {
 		const struct config_change *c = &changes.items[i];
 		log_info(NULL, "[%s] %s: %s -> %s", c->section, c->key, c->old_text ? c->old_text : "(none)",
-			 c->new_text ? c->new_text : "(none)");
+		         c->new_text ? c->new_text : "(none)");
 	}
 	config_changes_free(&changes);
 }
@@ -260,7 +261,7 @@ static const struct {
 	int number;
 	void (*fn)(void);
 } signal_table[] = {
-	{ SIGHUP, on_hup }, { SIGTERM, on_term }, { SIGINT, on_int },
+	{ SIGHUP, on_hup },   { SIGTERM, on_term }, { SIGINT, on_int },
 	{ SIGQUIT, on_quit }, { SIGUSR1, on_usr1 }, { SIGUSR2, on_usr2 },
 };
 static struct event signal_events[ARRAY_LEN(signal_table)];
@@ -286,7 +287,7 @@ static void start_signals(void)
 {
 	for (size_t i = 0; i < ARRAY_LEN(signal_table); i++) {
 		event_assign(&signal_events[i], loop_base(self.loop), signal_table[i].number, EV_SIGNAL | EV_PERSIST,
-			     on_signal, NULL);
+		             on_signal, NULL);
 		CHECK(event_add(&signal_events[i], NULL) == 0);
 	}
 }
@@ -309,8 +310,8 @@ static void check_file_limit(const struct config *cfg)
 		need += (unsigned long)size * (unsigned long)db->n_hosts;
 	}
 	if (have < need)
-		log_warning(NULL, "only %lu files may be open at once; max_client_conn and the pools may need %lu", have,
-			    need);
+		log_warning(NULL, "only %lu files may be open at once; max_client_conn and the pools may need %lu",
+		            have, need);
 }
 
 /* A log file that root has made must stay writable when it is opened again. */

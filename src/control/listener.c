@@ -24,8 +24,8 @@
 
 enum {
 	LISTENERS_MAX = NET_LISTEN_MAX + 1,
-	ACCEPTS_PER_TURN = 128,       /* signals and other listeners get their turn in a storm of connections */
-	EXHAUSTED_PAUSE_US = 100000,  /* out of descriptors: accept() would fail again at once, for ever */
+	ACCEPTS_PER_TURN = 128,      /* signals and other listeners get their turn in a storm of connections */
+	EXHAUSTED_PAUSE_US = 100000, /* out of descriptors: accept() would fail again at once, for ever */
 	SYSTEMD_FIRST_FD = 3,
 };
 
@@ -58,11 +58,13 @@ static struct net_listen_options options_of(const struct config *cfg, enum liste
 		.reuseport = cfg->so_reuseport || mode == LISTENER_TAKEOVER,
 		.unix_mode = (mode_t)cfg->unix_socket_mode,
 		.defer_accept_s = (int)(cfg->tcp_defer_accept_us / MONO_SEC),
-		.tuning = { .nodelay = true, .keepalive = cfg->tcp_keepalive,
-			    .keepidle_s = (int)(cfg->tcp_keepidle_us / MONO_SEC),
-			    .keepintvl_s = (int)(cfg->tcp_keepintvl_us / MONO_SEC), .keepcnt = cfg->tcp_keepcnt,
-			    .user_timeout_ms = cfg->tcp_user_timeout_ms,
-			    .socket_buffer_bytes = (int)cfg->tcp_socket_buffer_bytes },
+		.tuning = { .nodelay = true,
+		            .keepalive = cfg->tcp_keepalive,
+		            .keepidle_s = (int)(cfg->tcp_keepidle_us / MONO_SEC),
+		            .keepintvl_s = (int)(cfg->tcp_keepintvl_us / MONO_SEC),
+		            .keepcnt = cfg->tcp_keepcnt,
+		            .user_timeout_ms = cfg->tcp_user_timeout_ms,
+		            .socket_buffer_bytes = (int)cfg->tcp_socket_buffer_bytes },
 	};
 }
 
@@ -110,7 +112,7 @@ static bool set_group(const char *path, const char *group, char *err, size_t err
 }
 
 static bool open_unix(const struct config *cfg, enum listener_mode mode, const struct net_listen_options *o, char *err,
-		      size_t err_size)
+                      size_t err_size)
 {
 	struct stat st;
 	const char *dir = cfg->unix_socket_dir;
@@ -159,7 +161,8 @@ static bool take_over_activated(const struct net_listen_options *o)
 bool listeners_open(const struct config *cfg, enum listener_mode mode, char *err, size_t err_size)
 {
 	struct net_listen_options o = options_of(cfg, mode);
-	if (!take_over_activated(&o) && (!open_tcp(cfg, &o, err, err_size) || !open_unix(cfg, mode, &o, err, err_size))) {
+	if (!take_over_activated(&o) &&
+	    (!open_tcp(cfg, &o, err, err_size) || !open_unix(cfg, mode, &o, err, err_size))) {
 		listeners_close();
 		return false;
 	}
@@ -203,7 +206,10 @@ static void accept_some(struct listener *l, unsigned max)
 	}
 }
 
-static void on_connection(evutil_socket_t fd UNUSED, short what UNUSED, void *arg) { accept_some(arg, ACCEPTS_PER_TURN); }
+static void on_connection(evutil_socket_t fd UNUSED, short what UNUSED, void *arg)
+{
+	accept_some(arg, ACCEPTS_PER_TURN);
+}
 
 void listeners_start(struct loop *loop)
 {

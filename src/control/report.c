@@ -20,7 +20,7 @@ static bool put_json(struct buf *out, json_t *root)
 {
 	char *text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
 	bool ok = text && buf_put(out, text, strlen(text)) && buf_put(out, "\n", 1);
-	free(text);
+	free(text); /* allocated by jansson */
 	json_decref(root);
 	return ok;
 }
@@ -56,7 +56,7 @@ bool report_table(struct buf *out, const struct show_rows *rows)
 		json_t *row = json_object();
 		for (unsigned c = 0; c < rows->n_columns; c++)
 			json_object_set_new(row, rows->columns[c].name,
-					    json_cell(show_cell(rows, i, c), rows->columns[c].type));
+			                    json_cell(show_cell(rows, i, c), rows->columns[c].type));
 		json_array_append_new(array, row);
 	}
 	return put_json(out, array);
@@ -107,7 +107,7 @@ static void health_row(const struct monitor_row *m, void *arg)
 	json_object_set_new(row, "port", json_integer(m->host->port));
 	json_object_set_new(row, "role", json_string(host_role_name(m->role)));
 	json_object_set_new(row, "lag_seconds",
-			    m->lag_us == HOST_LAG_UNKNOWN ? json_null() : json_real((double)m->lag_us / 1e6));
+	                    m->lag_us == HOST_LAG_UNKNOWN ? json_null() : json_real((double)m->lag_us / 1e6));
 	json_object_set_new(row, "error", *m->error ? json_text(m->error) : json_null());
 	json_array_append_new(h->servers, row);
 }
@@ -192,7 +192,7 @@ static const char *label(const char *value, char out[256])
 
 /* Times are counted in microseconds; Prometheus wants seconds. */
 static void put_counter(struct metrics *m, const char *name, const char *help, const struct usage_table *t,
-			size_t offset)
+                        size_t offset)
 {
 	char text[256], metric[128];
 	size_t n = strlen(name);
@@ -209,7 +209,8 @@ static void put_counter(struct metrics *m, const char *name, const char *help, c
 			sum += value;
 		}
 		if (is_time)
-			put(m, "pgweir_%s{database=\"%s\"} %.6f\n", metric, label(first->database, text), (double)sum / 1e6);
+			put(m, "pgweir_%s{database=\"%s\"} %.6f\n", metric, label(first->database, text),
+			    (double)sum / 1e6);
 		else
 			put(m, "pgweir_%s{database=\"%s\"} %llu\n", metric, label(first->database, text),
 			    (unsigned long long)sum);

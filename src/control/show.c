@@ -91,10 +91,10 @@ const char *show_cell(const struct show_rows *r, size_t row, unsigned column)
 /* --- tables --- */
 
 static const struct show_table *const tables[] = {
-	&show_pools,	 &show_clients,	   &show_servers,    &show_databases, &show_users,	 &show_stats,
-	&show_stats_totals, &show_stats_averages, &show_totals, &show_lists,	 &show_config,	 &show_replicas,
-	&show_host_pools, &show_pins,	   &show_routes,     &show_workers,   &show_state,	 &show_mem,
-	&show_version,	 &show_peers,	   &show_peer_pools, &show_dns_hosts, &show_dns_zones,
+	&show_pools,        &show_clients,        &show_servers,    &show_databases, &show_users,     &show_stats,
+	&show_stats_totals, &show_stats_averages, &show_totals,     &show_lists,     &show_config,    &show_replicas,
+	&show_host_pools,   &show_pins,           &show_routes,     &show_workers,   &show_state,     &show_mem,
+	&show_version,      &show_peers,          &show_peer_pools, &show_dns_hosts, &show_dns_zones,
 };
 
 size_t show_count(void) { return ARRAY_LEN(tables); }

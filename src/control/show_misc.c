@@ -35,8 +35,8 @@ static void config_finish(struct show_query *q)
 	}
 }
 
-const struct show_table show_config = { "CONFIG", "settings", config_columns, ARRAY_LEN(config_columns), NULL,
-					config_finish, false };
+const struct show_table show_config = { "CONFIG", "settings",    config_columns, ARRAY_LEN(config_columns),
+	                                NULL,     config_finish, false };
 
 /* --- VERSION --- */
 
@@ -72,17 +72,18 @@ static void state_finish(struct show_query *q)
 	}
 }
 
-const struct show_table show_state = { "STATE", "is it active, paused, shutting down", state_columns,
-				       ARRAY_LEN(state_columns), NULL, state_finish, true };
+const struct show_table show_state = { "STATE",       "is it active, paused, shutting down",
+	                               state_columns, ARRAY_LEN(state_columns),
+	                               NULL,          state_finish,
+	                               true };
 
 /* --- MEM --- */
 
 static const struct show_column mem_columns[] = { { "name", SHOW_TEXT },
-						  { "size", SHOW_INT },
-						  { "used", SHOW_INT },
-						  { "free", SHOW_INT },
-						  { "memtotal", SHOW_BIGINT } };
-
+	                                          { "size", SHOW_INT },
+	                                          { "used", SHOW_INT },
+	                                          { "free", SHOW_INT },
+	                                          { "memtotal", SHOW_BIGINT } };
 
 static void mem_row(struct show_rows *r, const char *name, uint64_t size, uint64_t used, uint64_t spare, uint64_t total)
 {
@@ -101,10 +102,10 @@ static void mem_collect(struct worker *w, struct show_query *q)
 	char name[64];
 	const struct client *c;
 	TAILQ_FOREACH(c, &w->clients, link)
-		blocks += c->in.cap == CLIENT_BLOCK_BYTES;
+	blocks += c->in.cap == CLIENT_BLOCK_BYTES;
 	snprintf(name, sizeof name, "client_blocks_%u", w->index);
 	mem_row(&q->rows, name, CLIENT_BLOCK_BYTES, blocks, w->n_free_blocks,
-		(blocks + w->n_free_blocks) * CLIENT_BLOCK_BYTES);
+	        (blocks + w->n_free_blocks) * CLIENT_BLOCK_BYTES);
 	snprintf(name, sizeof name, "statement_shapes_%u", w->index);
 	mem_row(&q->rows, name, shapes.count ? shapes.bytes / shapes.count : 0, shapes.count, 0, shapes.bytes);
 }
@@ -117,17 +118,28 @@ static void mem_finish(struct show_query *q)
 	mem_row(&q->rows, "pools", sizeof(struct pool), t->server_pools, 0, t->server_pools * sizeof(struct pool));
 }
 
-const struct show_table show_mem = { "MEM", "memory of the larger tables", mem_columns, ARRAY_LEN(mem_columns),
-				     mem_collect, mem_finish, true };
+const struct show_table show_mem = {
+	"MEM", "memory of the larger tables", mem_columns, ARRAY_LEN(mem_columns), mem_collect, mem_finish, true
+};
 
 /* --- REPLICAS --- */
 
 static const struct show_column replicas_columns[] = {
-	{ "cluster", SHOW_TEXT },	 { "host", SHOW_TEXT },	       { "port", SHOW_INT },
-	{ "address", SHOW_TEXT },	 { "role", SHOW_TEXT },	       { "timeline", SHOW_BIGINT },
-	{ "lsn", SHOW_TEXT },		 { "lag_us", SHOW_BIGINT },    { "replay_age_us", SHOW_BIGINT },
-	{ "catchup_us", SHOW_BIGINT },	 { "fresh_round", SHOW_BIGINT }, { "round", SHOW_BIGINT },
-	{ "role_since", SHOW_TEXT },	 { "system_identifier", SHOW_NUMERIC }, { "server_version", SHOW_INT },
+	{ "cluster", SHOW_TEXT },
+	{ "host", SHOW_TEXT },
+	{ "port", SHOW_INT },
+	{ "address", SHOW_TEXT },
+	{ "role", SHOW_TEXT },
+	{ "timeline", SHOW_BIGINT },
+	{ "lsn", SHOW_TEXT },
+	{ "lag_us", SHOW_BIGINT },
+	{ "replay_age_us", SHOW_BIGINT },
+	{ "catchup_us", SHOW_BIGINT },
+	{ "fresh_round", SHOW_BIGINT },
+	{ "round", SHOW_BIGINT },
+	{ "role_since", SHOW_TEXT },
+	{ "system_identifier", SHOW_NUMERIC },
+	{ "server_version", SHOW_INT },
 	{ "error", SHOW_TEXT },
 };
 
@@ -161,15 +173,20 @@ static void replicas_row(const struct monitor_row *m, void *arg)
 
 static void replicas_finish(struct show_query *q) { monitor_status(replicas_row, &q->rows); }
 
-const struct show_table show_replicas = { "REPLICAS", "servers: role, position, lag, last error", replicas_columns,
-					  ARRAY_LEN(replicas_columns), NULL, replicas_finish, false };
+const struct show_table show_replicas = { "REPLICAS",
+	                                  "servers: role, position, lag, last error",
+	                                  replicas_columns,
+	                                  ARRAY_LEN(replicas_columns),
+	                                  NULL,
+	                                  replicas_finish,
+	                                  false };
 
 /* --- WORKERS --- */
 
 static const struct show_column workers_columns[] = {
-	{ "worker", SHOW_INT },	       { "clients", SHOW_INT },	     { "servers", SHOW_INT },	  { "queries", SHOW_BIGINT },
-	{ "cancels", SHOW_BIGINT },    { "shapes", SHOW_BIGINT },    { "shape_hits", SHOW_BIGINT },
-	{ "shape_misses", SHOW_BIGINT }, { "shape_evictions", SHOW_BIGINT },
+	{ "worker", SHOW_INT },        { "clients", SHOW_INT },         { "servers", SHOW_INT },
+	{ "queries", SHOW_BIGINT },    { "cancels", SHOW_BIGINT },      { "shapes", SHOW_BIGINT },
+	{ "shape_hits", SHOW_BIGINT }, { "shape_misses", SHOW_BIGINT }, { "shape_evictions", SHOW_BIGINT },
 };
 
 static void workers_collect_row(struct worker *w, struct show_query *q)
@@ -179,7 +196,7 @@ static void workers_collect_row(struct worker *w, struct show_query *q)
 	const struct pool *p;
 	unsigned servers = 0;
 	LIST_FOREACH(p, &w->pool_list, all)
-		servers += p->n_idle + p->n_others;
+	servers += p->n_idle + p->n_others;
 	show_u64(r, w->index);
 	show_i64(r, atomic_load(&w->n_clients));
 	show_u64(r, servers);
@@ -191,8 +208,13 @@ static void workers_collect_row(struct worker *w, struct show_query *q)
 	show_u64(r, shapes.evicted);
 }
 
-const struct show_table show_workers = { "WORKERS", "threads and their statement caches", workers_columns,
-					 ARRAY_LEN(workers_columns), workers_collect_row, NULL, false };
+const struct show_table show_workers = { "WORKERS",
+	                                 "threads and their statement caches",
+	                                 workers_columns,
+	                                 ARRAY_LEN(workers_columns),
+	                                 workers_collect_row,
+	                                 NULL,
+	                                 false };
 
 /* --- PEERS and DNS --- */
 
@@ -212,22 +234,33 @@ static void peers_finish(struct show_query *q)
 }
 
 static const struct show_column peer_pools_columns[] = { { "peer_id", SHOW_INT },
-							 { "cl_active_cancel_req", SHOW_INT },
-							 { "cl_waiting_cancel_req", SHOW_INT },
-							 { "sv_active_cancel", SHOW_INT },
-							 { "sv_login", SHOW_INT } };
+	                                                 { "cl_active_cancel_req", SHOW_INT },
+	                                                 { "cl_waiting_cancel_req", SHOW_INT },
+	                                                 { "sv_active_cancel", SHOW_INT },
+	                                                 { "sv_login", SHOW_INT } };
 static const struct show_column dns_hosts_columns[] = { { "hostname", SHOW_TEXT },
-							{ "ttl", SHOW_BIGINT },
-							{ "addrs", SHOW_TEXT } };
+	                                                { "ttl", SHOW_BIGINT },
+	                                                { "addrs", SHOW_TEXT } };
 static const struct show_column dns_zones_columns[] = { { "zonename", SHOW_TEXT },
-							{ "serial", SHOW_TEXT },
-							{ "count", SHOW_INT } };
+	                                                { "serial", SHOW_TEXT },
+	                                                { "count", SHOW_INT } };
 
-const struct show_table show_peers = { "PEERS", "configured peers", peers_columns, ARRAY_LEN(peers_columns), NULL,
-				       peers_finish, false };
-const struct show_table show_peer_pools = { "PEER_POOLS", "always empty: peers have no pools", peer_pools_columns,
-					    ARRAY_LEN(peer_pools_columns), NULL, NULL, false };
-const struct show_table show_dns_hosts = { "DNS_HOSTS", "always empty: see SHOW REPLICAS for addresses",
-					   dns_hosts_columns, ARRAY_LEN(dns_hosts_columns), NULL, NULL, false };
-const struct show_table show_dns_zones = { "DNS_ZONES", "always empty", dns_zones_columns,
-					   ARRAY_LEN(dns_zones_columns), NULL, NULL, false };
+const struct show_table show_peers = { "PEERS", "configured peers", peers_columns, ARRAY_LEN(peers_columns),
+	                               NULL,    peers_finish,       false };
+const struct show_table show_peer_pools = { "PEER_POOLS",
+	                                    "always empty: peers have no pools",
+	                                    peer_pools_columns,
+	                                    ARRAY_LEN(peer_pools_columns),
+	                                    NULL,
+	                                    NULL,
+	                                    false };
+const struct show_table show_dns_hosts = { "DNS_HOSTS",
+	                                   "always empty: see SHOW REPLICAS for addresses",
+	                                   dns_hosts_columns,
+	                                   ARRAY_LEN(dns_hosts_columns),
+	                                   NULL,
+	                                   NULL,
+	                                   false };
+const struct show_table show_dns_zones = {
+	"DNS_ZONES", "always empty", dns_zones_columns, ARRAY_LEN(dns_zones_columns), NULL, NULL, false
+};

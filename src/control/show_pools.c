@@ -83,8 +83,10 @@ static void pools_finish(struct show_query *q)
 	show_u64(r, 0);
 }
 
-const struct show_table show_pools = { "POOLS", "clients and servers per database and user", pools_columns,
-				       ARRAY_LEN(pools_columns), NULL, pools_finish, true };
+const struct show_table show_pools = { "POOLS",       "clients and servers per database and user",
+	                               pools_columns, ARRAY_LEN(pools_columns),
+	                               NULL,          pools_finish,
+	                               true };
 
 /* --- STATS --- */
 
@@ -109,7 +111,8 @@ const struct show_table show_pools = { "POOLS", "clients and servers per databas
 	  "client_login_count")
 
 /* Ours, always at the right end. */
-#define OWN_COUNTERS(X) X(to_primary) X(to_replica) X(retries) X(fresh_waits) X(fresh_timeouts) X(errors) X(local_answers)
+#define OWN_COUNTERS(X)                                                                                                \
+	X(to_primary) X(to_replica) X(retries) X(fresh_waits) X(fresh_timeouts) X(errors) X(local_answers)
 
 static void put_counters(struct show_rows *r, const struct stats_block *b)
 {
@@ -128,7 +131,7 @@ static void put_own_counters(struct show_rows *r, const struct stats_block *b)
 enum stats_part { STATS_TOTAL = 1, STATS_AVERAGE = 2, STATS_OWN = 4 };
 
 static void stats_row(struct show_rows *r, const char *database, const struct stats_block *total,
-		      const struct stats_block *average, unsigned parts)
+                      const struct stats_block *average, unsigned parts)
 {
 	show_text(r, database);
 	if (parts & STATS_TOTAL)
@@ -164,26 +167,41 @@ static void routes_finish(struct show_query *q) { stats_rows(q, STATS_OWN); }
 #define COLUMN_AVG(field, total, avg, totals, averages, by_row)      { "avg_" avg, SHOW_NUMERIC },
 #define COLUMN_TOTALS(field, total, avg, totals, averages, by_row)   { totals, SHOW_NUMERIC },
 #define COLUMN_AVERAGES(field, total, avg, totals, averages, by_row) { averages, SHOW_NUMERIC },
-#define COLUMN_OWN(field)                                          { "total_" #field, SHOW_NUMERIC },
-#define COLUMN_ROUTE(field)                                        { #field, SHOW_NUMERIC },
-static const struct show_column stats_columns[] = {
-	{ "database", SHOW_TEXT },
-	PGBOUNCER_COUNTERS(COLUMN_TOTAL) PGBOUNCER_COUNTERS(COLUMN_AVG) OWN_COUNTERS(COLUMN_OWN)
-};
-static const struct show_column stats_totals_columns[] = { { "database", SHOW_TEXT }, PGBOUNCER_COUNTERS(COLUMN_TOTALS) };
+#define COLUMN_OWN(field)                                            { "total_" #field, SHOW_NUMERIC },
+#define COLUMN_ROUTE(field)                                          { #field, SHOW_NUMERIC },
+static const struct show_column stats_columns[] = { { "database", SHOW_TEXT },
+	                                            PGBOUNCER_COUNTERS(COLUMN_TOTAL) PGBOUNCER_COUNTERS(COLUMN_AVG)
+	                                                OWN_COUNTERS(COLUMN_OWN) };
+static const struct show_column stats_totals_columns[] = { { "database", SHOW_TEXT },
+	                                                   PGBOUNCER_COUNTERS(COLUMN_TOTALS) };
 static const struct show_column stats_averages_columns[] = { { "database", SHOW_TEXT },
-							     PGBOUNCER_COUNTERS(COLUMN_AVERAGES) };
+	                                                     PGBOUNCER_COUNTERS(COLUMN_AVERAGES) };
 static const struct show_column routes_columns[] = { { "database", SHOW_TEXT }, OWN_COUNTERS(COLUMN_ROUTE) };
 
-const struct show_table show_stats = { "STATS", "totals since start and averages per second of the last stats_period",
-				       stats_columns, ARRAY_LEN(stats_columns), NULL, stats_finish, true };
-const struct show_table show_stats_totals = { "STATS_TOTALS", "totals since start, per database", stats_totals_columns,
-					      ARRAY_LEN(stats_totals_columns), NULL, stats_totals_finish, true };
-const struct show_table show_stats_averages = { "STATS_AVERAGES", "averages of the last stats_period, per database",
-						stats_averages_columns, ARRAY_LEN(stats_averages_columns), NULL,
-						stats_averages_finish, true };
-const struct show_table show_routes = { "ROUTES", "where segments went, per database", routes_columns,
-					ARRAY_LEN(routes_columns), NULL, routes_finish, true };
+const struct show_table show_stats = {
+	"STATS",       "totals since start and averages per second of the last stats_period",
+	stats_columns, ARRAY_LEN(stats_columns),
+	NULL,          stats_finish,
+	true
+};
+const struct show_table show_stats_totals = { "STATS_TOTALS",
+	                                      "totals since start, per database",
+	                                      stats_totals_columns,
+	                                      ARRAY_LEN(stats_totals_columns),
+	                                      NULL,
+	                                      stats_totals_finish,
+	                                      true };
+const struct show_table show_stats_averages = { "STATS_AVERAGES",
+	                                        "averages of the last stats_period, per database",
+	                                        stats_averages_columns,
+	                                        ARRAY_LEN(stats_averages_columns),
+	                                        NULL,
+	                                        stats_averages_finish,
+	                                        true };
+const struct show_table show_routes = {
+	"ROUTES", "where segments went, per database", routes_columns, ARRAY_LEN(routes_columns), NULL, routes_finish,
+	true
+};
 
 static const struct show_column totals_columns[] = { { "name", SHOW_TEXT }, { "value", SHOW_NUMERIC } };
 
@@ -208,8 +226,13 @@ static void totals_finish(struct show_query *q)
 	}
 }
 
-const struct show_table show_totals = { "TOTALS", "totals and averages over all databases", totals_columns,
-					ARRAY_LEN(totals_columns), NULL, totals_finish, true };
+const struct show_table show_totals = { "TOTALS",
+	                                "totals and averages over all databases",
+	                                totals_columns,
+	                                ARRAY_LEN(totals_columns),
+	                                NULL,
+	                                totals_finish,
+	                                true };
 
 /* --- DATABASES --- */
 
@@ -308,8 +331,13 @@ static void databases_finish(struct show_query *q)
 	databases_console_row(q);
 }
 
-const struct show_table show_databases = { "DATABASES", "configured databases and what they use", databases_columns,
-					   ARRAY_LEN(databases_columns), NULL, databases_finish, true };
+const struct show_table show_databases = { "DATABASES",
+	                                   "configured databases and what they use",
+	                                   databases_columns,
+	                                   ARRAY_LEN(databases_columns),
+	                                   NULL,
+	                                   databases_finish,
+	                                   true };
 
 /* --- USERS --- */
 
@@ -364,8 +392,10 @@ static void users_finish(struct show_query *q)
 	}
 }
 
-const struct show_table show_users = { "USERS", "configured users, and those that have logged in", users_columns,
-				       ARRAY_LEN(users_columns), NULL, users_finish, true };
+const struct show_table show_users = { "USERS",       "configured users, and those that have logged in",
+	                               users_columns, ARRAY_LEN(users_columns),
+	                               NULL,          users_finish,
+	                               true };
 
 /* --- LISTS --- */
 
@@ -400,5 +430,6 @@ static void lists_finish(struct show_query *q)
 	}
 }
 
-const struct show_table show_lists = { "LISTS", "how many of everything", lists_columns, ARRAY_LEN(lists_columns),
-				       NULL, lists_finish, true };
+const struct show_table show_lists = {
+	"LISTS", "how many of everything", lists_columns, ARRAY_LEN(lists_columns), NULL, lists_finish, true
+};

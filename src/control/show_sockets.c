@@ -21,18 +21,18 @@
 
 #define SOCKET_COLUMNS                                                                                                 \
 	{ "type", SHOW_TEXT }, { "user", SHOW_TEXT }, { "database", SHOW_TEXT }, { "replication", SHOW_TEXT },         \
-	{ "state", SHOW_TEXT }, { "addr", SHOW_TEXT }, { "port", SHOW_INT }, { "local_addr", SHOW_TEXT },              \
-	{ "local_port", SHOW_INT }, { "connect_time", SHOW_TEXT }, { "request_time", SHOW_TEXT },                      \
-	{ "wait", SHOW_INT }, { "wait_us", SHOW_INT }, { "close_needed", SHOW_INT }, { "ptr", SHOW_TEXT },             \
-	{ "link", SHOW_TEXT }, { "remote_pid", SHOW_INT }, { "tls", SHOW_TEXT }, { "application_name", SHOW_TEXT },    \
-	{ "prepared_statements", SHOW_INT }, { "id", SHOW_BIGINT }
+	    { "state", SHOW_TEXT }, { "addr", SHOW_TEXT }, { "port", SHOW_INT }, { "local_addr", SHOW_TEXT },          \
+	    { "local_port", SHOW_INT }, { "connect_time", SHOW_TEXT }, { "request_time", SHOW_TEXT },                  \
+	    { "wait", SHOW_INT }, { "wait_us", SHOW_INT }, { "close_needed", SHOW_INT }, { "ptr", SHOW_TEXT },         \
+	    { "link", SHOW_TEXT }, { "remote_pid", SHOW_INT }, { "tls", SHOW_TEXT },                                   \
+	    { "application_name", SHOW_TEXT }, { "prepared_statements", SHOW_INT },                                    \
+	{                                                                                                              \
+		"id", SHOW_BIGINT                                                                                      \
+	}
 
 static const struct show_column clients_columns[] = {
-	SOCKET_COLUMNS,
-	{ "worker", SHOW_INT },
-	{ "transaction", SHOW_TEXT },
-	{ "route", SHOW_TEXT },
-	{ "pinned", SHOW_INT },
+	SOCKET_COLUMNS,         { "worker", SHOW_INT }, { "transaction", SHOW_TEXT },
+	{ "route", SHOW_TEXT }, { "pinned", SHOW_INT },
 };
 
 static void put_addr(struct show_rows *r, const struct net_addr *addr)
@@ -76,8 +76,11 @@ static const char *client_state_text(const struct client *c)
 
 static const char *transaction_text(const struct client *c)
 {
-	static const char *const names[] = { [CTX_NONE] = "none", [CTX_DEFERRED] = "deferred", [CTX_OPEN] = "open",
-					     [CTX_FAILED] = "failed", [CTX_LOST] = "lost" };
+	static const char *const names[] = { [CTX_NONE] = "none",
+		                             [CTX_DEFERRED] = "deferred",
+		                             [CTX_OPEN] = "open",
+		                             [CTX_FAILED] = "failed",
+		                             [CTX_LOST] = "lost" };
 	return names[c->tx];
 }
 
@@ -128,17 +131,14 @@ static void clients_collect(struct worker *w, struct show_query *q)
 	}
 }
 
-const struct show_table show_clients = { "CLIENTS", "client connections", clients_columns, ARRAY_LEN(clients_columns),
-					 clients_collect, NULL, false };
+const struct show_table show_clients = {
+	"CLIENTS", "client connections", clients_columns, ARRAY_LEN(clients_columns), clients_collect, NULL, false
+};
 
 /* --- SERVERS --- */
 
 static const struct show_column servers_columns[] = {
-	SOCKET_COLUMNS,
-	{ "worker", SHOW_INT },
-	{ "host", SHOW_TEXT },
-	{ "role", SHOW_TEXT },
-	{ "pinned", SHOW_INT },
+	SOCKET_COLUMNS, { "worker", SHOW_INT }, { "host", SHOW_TEXT }, { "role", SHOW_TEXT }, { "pinned", SHOW_INT },
 };
 
 static const char *server_state_text(const struct server *s)
@@ -205,20 +205,22 @@ static void servers_collect(struct worker *w, struct show_query *q)
 	LIST_FOREACH(p, &w->pool_list, all)
 	{
 		TAILQ_FOREACH(s, &p->others, link)
-			servers_row(&q->rows, s);
+		servers_row(&q->rows, s);
 		TAILQ_FOREACH(s, &p->idle, link)
-			servers_row(&q->rows, s);
+		servers_row(&q->rows, s);
 	}
 }
 
-const struct show_table show_servers = { "SERVERS", "server connections", servers_columns, ARRAY_LEN(servers_columns),
-					 servers_collect, NULL, false };
+const struct show_table show_servers = {
+	"SERVERS", "server connections", servers_columns, ARRAY_LEN(servers_columns), servers_collect, NULL, false
+};
 
 /* --- PINS --- */
 
 static const struct show_column pins_columns[] = {
-	{ "client", SHOW_TEXT }, { "user", SHOW_TEXT },	    { "database", SHOW_TEXT }, { "application_name", SHOW_TEXT },
-	{ "server", SHOW_TEXT }, { "reasons", SHOW_TEXT }, { "connect_time", SHOW_TEXT }, { "request_time", SHOW_TEXT },
+	{ "client", SHOW_TEXT },           { "user", SHOW_TEXT },         { "database", SHOW_TEXT },
+	{ "application_name", SHOW_TEXT }, { "server", SHOW_TEXT },       { "reasons", SHOW_TEXT },
+	{ "connect_time", SHOW_TEXT },     { "request_time", SHOW_TEXT },
 };
 
 static void put_pins(struct show_rows *r, uint32_t pins)
@@ -229,7 +231,7 @@ static void put_pins(struct show_rows *r, uint32_t pins)
 		if (!(pins >> bit & 1u) || n >= sizeof text)
 			continue;
 		n += (size_t)snprintf(text + n, sizeof text - n, "%s%s", n ? "," : "",
-				      sql_pin_name((enum sql_pin_bit)bit));
+		                      sql_pin_name((enum sql_pin_bit)bit));
 	}
 	show_text(r, text);
 }
@@ -240,7 +242,9 @@ static void pins_collect(struct worker *w, struct show_query *q)
 	const struct client *c;
 	TAILQ_FOREACH(c, &w->clients, link)
 	{
-		const struct server *s = c->srv ? c->srv : c->kept[ROLE_PRIMARY] ? c->kept[ROLE_PRIMARY] : c->kept[ROLE_REPLICA];
+		const struct server *s = c->srv                  ? c->srv
+		                         : c->kept[ROLE_PRIMARY] ? c->kept[ROLE_PRIMARY]
+		                                                 : c->kept[ROLE_REPLICA];
 		if (!c->pins || !c->du)
 			continue;
 		show_printf(r, "C-%u", c->id);
@@ -257,15 +261,18 @@ static void pins_collect(struct worker *w, struct show_query *q)
 	}
 }
 
-const struct show_table show_pins = { "PINS", "clients that keep their server connection, and why", pins_columns,
-				      ARRAY_LEN(pins_columns), pins_collect, NULL, false };
+const struct show_table show_pins = { "PINS",       "clients that keep their server connection, and why",
+	                              pins_columns, ARRAY_LEN(pins_columns),
+	                              pins_collect, NULL,
+	                              false };
 
 /* --- HOST_POOLS --- */
 
 static const struct show_column host_pools_columns[] = {
-	{ "database", SHOW_TEXT },   { "user", SHOW_TEXT },    { "host", SHOW_TEXT },	    { "role", SHOW_TEXT },
-	{ "worker", SHOW_INT },	     { "cl_waiting", SHOW_INT }, { "sv_idle", SHOW_INT },   { "sv_other", SHOW_INT },
-	{ "sv_connecting", SHOW_INT }, { "pool_size", SHOW_INT }, { "budget_used", SHOW_INT }, { "failing", SHOW_INT },
+	{ "database", SHOW_TEXT },   { "user", SHOW_TEXT },       { "host", SHOW_TEXT },
+	{ "role", SHOW_TEXT },       { "worker", SHOW_INT },      { "cl_waiting", SHOW_INT },
+	{ "sv_idle", SHOW_INT },     { "sv_other", SHOW_INT },    { "sv_connecting", SHOW_INT },
+	{ "pool_size", SHOW_INT },   { "budget_used", SHOW_INT }, { "failing", SHOW_INT },
 	{ "last_error", SHOW_TEXT },
 };
 
@@ -291,5 +298,10 @@ static void host_pools_collect(struct worker *w, struct show_query *q)
 	}
 }
 
-const struct show_table show_host_pools = { "HOST_POOLS", "pools of each worker, per server", host_pools_columns,
-					    ARRAY_LEN(host_pools_columns), host_pools_collect, NULL, false };
+const struct show_table show_host_pools = { "HOST_POOLS",
+	                                    "pools of each worker, per server",
+	                                    host_pools_columns,
+	                                    ARRAY_LEN(host_pools_columns),
+	                                    host_pools_collect,
+	                                    NULL,
+	                                    false };

@@ -16,19 +16,19 @@
 
 struct series {
 	UT_hash_handle hh;
-	struct stats_block sum;     /* being added up from the newest reading */
-	struct stats_block last;    /* the reading before */
+	struct stats_block sum;  /* being added up from the newest reading */
+	struct stats_block last; /* the reading before */
 	struct stats_block average;
-	char database[];            /* "" stands for all */
+	char database[]; /* "" stands for all */
 };
 
 static struct {
-	struct loop *loop;       /* borrowed; NULL: not started */
+	struct loop *loop; /* borrowed; NULL: not started */
 	struct loop_timer timer;
 	uint64_t period_us, read_at_us;
 	bool log, under_way;
-	pthread_mutex_t mutex;   /* guards series */
-	struct series *series;   /* uthash; owned */
+	pthread_mutex_t mutex; /* guards series */
+	struct series *series; /* uthash; owned */
 } self = { .mutex = PTHREAD_MUTEX_INITIALIZER };
 
 static uint64_t per_second(uint64_t n, uint64_t us) { return us ? n * MONO_SEC / us : 0; }
@@ -61,12 +61,12 @@ static struct series *series_of(const char *database)
 static void log_line_of(const struct stats_block *a)
 {
 	log_info(NULL,
-		 "stats: %llu xacts/s, %llu queries/s, %llu client parses/s, %llu server parses/s, %llu binds/s, "
-		 "in %llu B/s, out %llu B/s, xact %llu us, query %llu us, wait %llu us",
-		 (unsigned long long)a->xacts, (unsigned long long)a->queries, (unsigned long long)a->client_parses,
-		 (unsigned long long)a->server_parses, (unsigned long long)a->binds,
-		 (unsigned long long)a->received_bytes, (unsigned long long)a->sent_bytes,
-		 (unsigned long long)a->xact_us, (unsigned long long)a->query_us, (unsigned long long)a->wait_us);
+	         "stats: %llu xacts/s, %llu queries/s, %llu client parses/s, %llu server parses/s, %llu binds/s, "
+	         "in %llu B/s, out %llu B/s, xact %llu us, query %llu us, wait %llu us",
+	         (unsigned long long)a->xacts, (unsigned long long)a->queries, (unsigned long long)a->client_parses,
+	         (unsigned long long)a->server_parses, (unsigned long long)a->binds,
+	         (unsigned long long)a->received_bytes, (unsigned long long)a->sent_bytes,
+	         (unsigned long long)a->xact_us, (unsigned long long)a->query_us, (unsigned long long)a->wait_us);
 }
 
 static void on_read(void *arg)

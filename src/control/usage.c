@@ -130,9 +130,9 @@ static void add_pool(struct usage_table *t, const struct pool *p)
 	const struct server *s;
 	t->server_pools++;
 	TAILQ_FOREACH(s, &p->idle, link)
-		add_server(t, u, s);
+	add_server(t, u, s);
 	TAILQ_FOREACH(s, &p->others, link)
-		add_server(t, u, s);
+	add_server(t, u, s);
 }
 
 void usage_add_worker(struct usage_table *t, struct worker *w)
@@ -144,9 +144,9 @@ void usage_add_worker(struct usage_table *t, struct worker *w)
 	for (struct dbuser *du = w->dbusers; du; du = du->hh.next)
 		add_dbuser(t, du);
 	TAILQ_FOREACH(c, &w->clients, link)
-		add_client(t, c, now);
+	add_client(t, c, now);
 	LIST_FOREACH(p, &w->pool_list, all)
-		add_pool(t, p);
+	add_pool(t, p);
 	stats_block_add(&t->total, &w->stats.total);
 	t->cancels += w->stats.cancels;
 	t->shape_hits += shapes.hits;
