@@ -62,7 +62,10 @@ def test_a_dead_primary_holds_writes_and_then_says_so_while_reads_go_on(broken_c
     proxy = pgweir(on=cluster, settings={"failover_timeout": "2s"})
     proxy.wait_for_replicas(cluster.database)
     with proxy.connect(database=cluster.database) as writer, proxy.connect(database=cluster.database) as reader:
-        assert reader.value("select count(*) from t") == "0"
+        mark = cluster.mark()
+        # What the standby is proved to have must not be older than the reader's own start.
+        wait_until(lambda: reader.value("select count(*) from t") == "0" and "standby1" in cluster.where("select count(*) from t", mark),
+                   "the reader reads on the standby")
         cluster.primary.kill()
         refused = []
 
@@ -91,7 +94,9 @@ def test_writes_wait_for_a_promotion(broken_cluster, pgweir):
     with proxy.connect(database=cluster.database) as client:
         client.query("insert into t values (1)")
         cluster.settle()
+        mark = proxy.mark()
         cluster.primary.kill()
+        proxy.wait_for_log("no primary", mark)
         client.send(query("insert into t values (2)"))
         standby = cluster.standby
         standby.promote()

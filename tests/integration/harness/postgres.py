@@ -214,8 +214,10 @@ class Node(Endpoint):
     # asking it, directly
 
     def connect(self, user="postgres", database="postgres", password=None, **parameters):
-        """The harness's own statements carry its name, so that no test takes them for the proxy's."""
+        """The harness's own statements carry its name, so that no test takes them for the proxy's, and work on a server
+        whose defaults a test has made difficult."""
         parameters.setdefault("application_name", "harness")
+        parameters.setdefault("default_transaction_isolation", "read committed")
         return super().connect(user, database, password, **parameters)
 
     def backends(self, ports=None):

@@ -43,6 +43,7 @@ class Pgweir(Endpoint):
 
     section = "pgweir"
     console = "pgweir"
+    started = "started"  # in the log: from here on it takes signals
     good_exit = {0}
     defaults = {
         "listen_addr": "127.0.0.1",
@@ -140,7 +141,7 @@ class Pgweir(Endpoint):
         if self.process.poll() is not None:
             raise Ended(f"{self.program()} ended with status {self.process.returncode}:\n{self.log_text()[-4000:]}")
         with wire.Connection(self.port, self.host):
-            return True
+            return self.started in self.log_text()
 
     def __enter__(self):
         try:
@@ -205,8 +206,9 @@ class Pgweir(Endpoint):
                 for row in node.backends(ports)]
 
     def wait_for_replicas(self, database="postgres"):
-        """Waits until reads reach every running standby: the monitor has found them and knows them to be fresh."""
-        probe = f"select 'looking for the replicas of {self.port}'"
+        """Waits until reads reach every running standby: the monitor has found them, knows them to be fresh, and has
+        loaded the facts of the database (without which a call of length() might be anybody's function)."""
+        probe = f"select length('looking for the replicas of {self.port}')"
         waiting = {node: node.mark() for node in self.cluster.standbys if node.process}
 
         def all_reached():
@@ -257,6 +259,7 @@ class PgBouncer(Pgweir):
 
     section = "pgbouncer"
     console = "pgbouncer"
+    started = "process up"
     good_exit = {0, 1}
     ours = {"workers", "monitor_user", "monitor_password", "http_addr", "route", "consistency", "replica_wait", "failover_timeout"}
 
