@@ -41,23 +41,24 @@ def arguments():
     p.add_argument("--pgweir", default=str(proxies.BUILD / "pgweir"))
     p.add_argument("--check", type=pathlib.Path, metavar="FILE", help="compare with saved figures")
     p.add_argument("--save-limits", type=pathlib.Path, metavar="FILE")
-    p.add_argument("--functions", type=int, default=0, metavar="N", help="print the N dearest functions of each long run")
+    p.add_argument("--functions", type=int, default=0, metavar="N", help="print the N dearest functions, per transaction")
     p.add_argument("--out", type=pathlib.Path, default=cluster.ROOT / "bench" / "results")
     return p.parse_args()
 
 
 def profile_totals(folder):
-    """Instructions by thread, from the files of --separate-threads=yes; a proxy that forks has several processes."""
-    totals = []
+    """Instructions by thread number, from the files of --separate-threads=yes; a proxy that forks has several of each."""
+    totals = collections.Counter()
     for path in folder.glob("cg.*"):
         m = re.search(r"^(?:totals|summary): (\d+)", path.read_text(errors="replace"), re.M)
-        if m and re.search(r"-\d\d$", path.name):
-            totals.append(int(m.group(1)))
-    return sorted(totals, reverse=True)
+        thread = re.search(r"-(\d\d)$", path.name)
+        if m and thread:
+            totals[thread.group(1)] += int(m.group(1))
+    return totals
 
 
 def under_callgrind(clus, args, target_name, work, transactions):
-    """-> (total, busiest thread) instructions of one run, and the folder of its profiles"""
+    """-> instructions of one run by thread, and the folder of its profiles"""
     folder = clus.dir / f"callgrind-{time.monotonic_ns()}"
     folder.mkdir()
     folder.chmod(0o777)
@@ -76,25 +77,32 @@ def under_callgrind(clus, args, target_name, work, transactions):
     totals = profile_totals(folder)
     if not totals:
         raise RuntimeError(f"no profile was written: {target._log_tail()}")  # pylint: disable=protected-access
-    return (sum(totals), totals[0]), folder
+    return totals, folder
 
 
-def dearest(folder, count):
-    files = [str(f) for f in folder.glob("cg.*") if re.search(r"-\d\d$", f.name)]
-    out = subprocess.run(["callgrind_annotate", "--threshold=100", *files], capture_output=True, text=True,
-                         check=False).stdout
-    lines = [ln for ln in out.splitlines() if re.match(r"\s*[\d,]+ \(", ln)]
-    return lines[1:count + 1]
+def by_function(folder):
+    """Own instructions of each function, all threads together."""
+    costs = collections.Counter()
+    for path in folder.glob("cg.*-[0-9][0-9]"):
+        out = subprocess.run(["callgrind_annotate", "--threshold=100", "--show-percs=no", "--auto=no", path],
+                             capture_output=True, text=True, check=False).stdout
+        for count, name in re.findall(r"^\s*([\d,]+)  (\S.*?)(?: \[[^\]]*\])?$", out, re.M):
+            if "PROGRAM TOTALS" not in name:
+                costs[re.sub(r".*/(?=[^/]+:)", "", name)] += int(count.replace(",", ""))
+    return costs
 
 
 def instructions(clus, args, name, work):
     n = work.clients * (args.long - args.short)
     short, folder = under_callgrind(clus, args, name, work, args.short)
+    before = by_function(folder) if args.functions else {}
     shutil.rmtree(folder)
     long, folder = under_callgrind(clus, args, name, work, args.long)
-    top = dearest(folder, args.functions) if args.functions else []
+    more = by_function(folder) if args.functions else collections.Counter()
     shutil.rmtree(folder)
-    return {"ir": (long[0] - short[0]) / n, "ir_worker": (long[1] - short[1]) / n, "functions": top}
+    more.subtract(before)
+    return {"ir": (sum(long.values()) - sum(short.values())) / n, "ir_worker": max(long[t] - short[t] for t in long) / n,
+            "functions": [f"{cost / n:9.1f}  {function}" for function, cost in more.most_common(args.functions)]}
 
 
 def under_strace(target, work, transactions, summary):

@@ -83,8 +83,9 @@ def one_run(clus, target, work, seconds):
     res["proxy_us"] = None if before is None else (after - before) / n
     res["primary_us"], res["replica_us"] = ((b - a) / n for a, b in zip(before_srv, after_srv))
     res["server_us"] = res["primary_us"] + res["replica_us"]
+    # Servers tell what they did up to 10 s late, so this is a hint; nothing to say about those that do not split.
     moved = [b - a for a, b in zip(commits, clus.commits())]
-    res["replica_share"] = moved[1] / sum(moved) if sum(moved) else None
+    res["replica_share"] = moved[1] / sum(moved) if target.splits and sum(moved) else None
     res["pss_kb"], res["rss_kb"], res["peak_kb"] = seen.get("pss"), seen.get("rss"), seen.get("peak")
     return res
 

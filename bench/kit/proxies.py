@@ -75,6 +75,7 @@ class Target:
     """One thing to measure. what(work) tells why a workload makes no sense for it, or None."""
 
     name = ""
+    splits = False  # whether reads may go to the replica
 
     def __init__(self, env):
         self.env = env
@@ -240,6 +241,7 @@ class PgBouncer(Pooler):
 
 class Pgweir(Pooler):
     section = "pgweir"
+    splits = True
 
     def __init__(self, env, name="pgweir", settings=None):
         super().__init__(env)
@@ -253,7 +255,8 @@ class Pgweir(Pooler):
 
     def version(self):
         r = subprocess.run([self.binary, "--version"], capture_output=True, text=True, check=False)
-        return (r.stdout or r.stderr).strip().splitlines()[0] if (r.stdout or r.stderr).strip() else "unknown"
+        words = (r.stdout or r.stderr).split()
+        return next((w for w in words if w[0].isdigit()), "unknown")
 
     def databases(self):
         c = self.env.cluster
@@ -274,6 +277,7 @@ class Pgweir(Pooler):
 
 class Pgpool(Target):
     name = "pgpool"
+    splits = True
 
     def missing(self):
         return None if os.access(PGPOOL, os.X_OK) else f"no Pgpool-II at {PGPOOL} ($PGPOOL names another)"
