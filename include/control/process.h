@@ -24,6 +24,8 @@ void process_user_free(struct process_user *user);
  * `predecessor`, if not NULL, gets that process's id (0: none) and the file is shared with it (takeover). */
 bool process_open_pidfile(const char *path, pid_t *predecessor, char *err, size_t err_size) MUSTCHECK;
 void process_write_pidfile(void);
+/* After a takeover the lock is the predecessor's until it ends: to be tried again while this returns false. */
+bool process_lock_pidfile(void) MUSTCHECK;
 void process_remove_pidfile(void);
 
 /* Forks into the background; returns in the child.  Before any thread is started. */

@@ -33,7 +33,7 @@
 #include "proxy/client.h"
 #include "proxy/worker.h"
 
-enum { DRAIN_LOOK_US = 20 * 1000, FILES_BESIDE_CLIENTS = 64 };
+enum { DRAIN_LOOK_US = 20 * 1000, LOCK_LOOK_US = 200 * 1000, FILES_BESIDE_CLIENTS = 64 };
 
 static struct {
 	struct loop *loop;       /* owned */
@@ -41,6 +41,7 @@ static struct {
 	struct lifecycle_options options;
 	_Atomic enum lifecycle_phase phase; /* read by any thread */
 	struct loop_timer drain;
+	struct loop_timer lock;    /* after a takeover: until the predecessor has ended */
 	bool drain_asked;       /* a round over the workers is under way */
 	bool send_waiting_away; /* DRAINING: also clients that wait for a server */
 	bool log_is_file;       /* who starts us does not see the log */
@@ -300,6 +301,20 @@ static void stop_signals(void)
 
 /* --- start --- */
 
+static void on_lock_look(struct loop_timer *t)
+{
+	if (process_lock_pidfile())
+		loop_timer_stop(t);
+}
+
+static void end_predecessor(pid_t predecessor)
+{
+	log_info(NULL, "taking over from process %d", (int)predecessor);
+	if (kill(predecessor, SIGTERM) < 0)
+		log_warning(NULL, "could not send SIGTERM to process %d: %s", (int)predecessor, strerror(errno));
+	loop_timer_start_periodic(&self.lock, LOCK_LOOK_US);
+}
+
 static void check_file_limit(const struct config *cfg)
 {
 	unsigned long have = process_raise_file_limit();
@@ -363,6 +378,7 @@ static bool start_threads(void)
 	block_signals(&old);
 	self.loop = loop_new("main");
 	loop_timer_init(&self.drain, self.loop, on_drain_look);
+	loop_timer_init(&self.lock, self.loop, on_lock_look);
 	ask_start(self.loop);
 	admin_start();
 	watch_servers(true);
@@ -390,6 +406,7 @@ static void end_all(void)
 	while (!ask_is_quiet())
 		loop_turn(self.loop, LOOP_WAIT);
 	loop_timer_stop(&self.drain);
+	loop_timer_stop(&self.lock);
 	workers_stop();
 	monitor_stop();
 	stop_signals();
@@ -422,7 +439,7 @@ int lifecycle_run(struct config *cfg, const struct lifecycle_options *options)
 	if (ok) {
 		listeners_start(self.loop);
 		if (predecessor)
-			kill(predecessor, SIGTERM);
+			end_predecessor(predecessor);
 		self.phase = LIFECYCLE_RUNNING;
 		process_notify("READY=1");
 		while (self.phase != LIFECYCLE_STOPPING)

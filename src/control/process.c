@@ -130,6 +130,8 @@ void process_write_pidfile(void)
 		return;
 }
 
+bool process_lock_pidfile(void) { return pidfile.fd < 0 || flock(pidfile.fd, LOCK_EX | LOCK_NB) == 0; }
+
 void process_remove_pidfile(void)
 {
 	if (pidfile.fd < 0)
