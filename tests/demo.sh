@@ -112,6 +112,12 @@ wait_for() {
 	done
 }
 
+forget_statistics() { psql_at "$1" postgres demo -Atqc 'select pg_stat_statements_reset()' >/dev/null; }
+
+replica_has_caught_up() {
+	psql_at "$PRIMARY_PORT" postgres demo -Atqc 'select replay_lsn >= pg_current_wal_lsn() from pg_stat_replication' | grep -qx t
+}
+
 read_reached_the_replica() {
 	psql_at "$PORT" demo demo -Atqc 'select count(*) from pgbench_accounts' && [ "$(calls "$REPLICA_PORT" select)" -gt 0 ]
 }
@@ -126,13 +132,15 @@ workload() {
 	local url=$1
 	say "demo: pgbench -i, then reads, then writes, then a few statements by psql, all through pgweir"
 	"$BIN/pgbench" -i -q -s 5 "$url" >"$STATE/pgbench.log" 2>&1 || { tail "$STATE/pgbench.log"; die "demo: pgbench -i failed"; }
+	wait_for "the replica to catch up" replica_has_caught_up
 	wait_for "reads on the replica" read_reached_the_replica
-	psql_at "$PRIMARY_PORT" postgres demo -Atqc 'select pg_stat_statements_reset()' >/dev/null
-	psql_at "$REPLICA_PORT" postgres demo -Atqc 'select pg_stat_statements_reset()' >/dev/null
+	forget_statistics "$PRIMARY_PORT"
+	forget_statistics "$REPLICA_PORT"
 	local script
 	for script in select-only simple-update tpcb-like; do
 		"$BIN/pgbench" -n -b $script -c 16 -j 2 -T "$SECONDS_OF_LOAD" "$url" >>"$STATE/pgbench.log" 2>&1 ||
 			{ tail "$STATE/pgbench.log"; die "demo: pgbench failed"; }
+		[ $script != select-only ] || note_reads_only
 		printf '    %-14s %s\n' $script "$(sed -n 's/^tps = \([0-9]*\).*/\1 transactions per second/p' "$STATE/pgbench.log" | tail -1)"
 	done
 	psql_at "$PORT" demo demo -q <<-'SQL' >/dev/null
@@ -145,14 +153,25 @@ workload() {
 	SQL
 }
 
+READS='select|values|table|explain'
+WRITES='insert|update|delete|copy|truncate|create|alter|vacuum'
+
+# How many reads each server had run when the select-only part had ended; the parts that follow read inside transactions
+# that write, and those belong on the primary.
+note_reads_only() {
+	PRIMARY_READS=$(calls "$PRIMARY_PORT" "$READS")
+	REPLICA_READS=$(calls "$REPLICA_PORT" "$READS")
+}
+
 table() {
-	local name port row='    %-24s %12s %12s\n'
-	printf "$row" "server" "reads" "writes"
-	for name in primary replica; do
-		port=$PRIMARY_PORT
-		[ $name = primary ] || port=$REPLICA_PORT
-		printf "$row" "$name (port $port)" "$(calls "$port" 'select|values|table|explain')" "$(calls "$port" 'insert|update|delete|copy|truncate|create|alter|vacuum')"
-	done
+	local row='    %-22s %14s %22s %10s\n' primary replica
+	primary=$(calls "$PRIMARY_PORT" "$READS") replica=$(calls "$REPLICA_PORT" "$READS")
+	# shellcheck disable=SC2059 # the format of all rows
+	{
+		printf "$row" "" "select-only" "reads while writing" "writes"
+		printf "$row" "primary, port $PRIMARY_PORT" "$PRIMARY_READS" $((primary - PRIMARY_READS)) "$(calls "$PRIMARY_PORT" "$WRITES")"
+		printf "$row" "replica, port $REPLICA_PORT" "$REPLICA_READS" $((replica - REPLICA_READS)) "$(calls "$REPLICA_PORT" "$WRITES")"
+	}
 }
 
 # The state of /health, if it answers 200.
