@@ -92,6 +92,7 @@ struct client_segment {
 	bool done_rows;            /* as shown_rows, counting what is held back */
 	uint16_t done_msgs;        /* as shown_msgs, counting what is held back */
 	uint16_t shown_msgs;       /* messages whose replies have reached the client */
+	uint16_t settled_msgs;     /* retried: so many were answered before, shown or not: their Parse has happened */
 	uint16_t next_msg;         /* index for the next message emitted */
 	uint32_t flags, pins;      /* of what is executed */
 	uint64_t started_us, sent_us;
@@ -128,6 +129,7 @@ struct client {
 	struct sql_begin begin;      /* DEFERRED: what was asked for */
 	bool tx_read_only;           /* the open transaction is declared READ ONLY */
 	bool tx_has_state;           /* it has a savepoint, a cursor, a setting of its own: it cannot move */
+	uint64_t arrived_round;      /* strong: the round at which the running request arrived */
 	uint64_t pos;                /* B2: round of this client's last answer from the primary */
 	uint64_t read_round;         /* round of its last answer from standby read_host */
 	struct host *read_host;

@@ -71,13 +71,16 @@ struct cstmt {
 	struct cstmt *older; /* of the same name, CLOSING; owned */
 	struct stmt_text *text; /* owned reference */
 	enum cstmt_state state;
+	bool failed; /* CLOSING, and its Parse has failed: the Close behind it settles it */
 	uint32_t name_len;
 	char name[];
 };
 
 struct client_stmts {
 	struct cstmt *by_name;     /* owned */
-	struct stmt_text *unnamed; /* owned reference or NULL */
+	struct stmt_text *unnamed; /* owned reference or NULL: as the server has confirmed it */
+	struct stmt_text *sent;    /* owned reference or NULL: after all that the running segment has emitted so far, ... */
+	bool has_sent;             /* ... if it has emitted a Parse or Close of it, or a Query */
 };
 
 void client_stmts_deinit(struct client_stmts *c, struct stmt_texts *t);
@@ -88,6 +91,8 @@ struct cstmt *client_stmts_parse(struct client_stmts *c, struct str name, struct
 void client_stmts_parse_done(struct client_stmts *c, struct stmt_texts *t, struct cstmt *s, bool ok);
 void client_stmts_close(struct cstmt *s);
 void client_stmts_close_done(struct client_stmts *c, struct stmt_texts *t, struct cstmt *s, bool ok);
+void client_stmts_set_sent(struct client_stmts *c, struct stmt_texts *t, struct stmt_text *text);
+void client_stmts_clear_sent(struct client_stmts *c, struct stmt_texts *t);
 void client_stmts_set_unnamed(struct client_stmts *c, struct stmt_texts *t, struct stmt_text *text); /* takes a ref */
 
 /* --- a backend's statements --- */
@@ -96,6 +101,8 @@ struct sstmt {
 	TAILQ_ENTRY(sstmt) lru;
 	struct stmt_text *text; /* owned reference; the key */
 	bool present;           /* false: a skipped or failed Parse, the server may or may not have the name */
+	bool closing;           /* evicted, its Close is on its way, and nobody has taken it up again */
+	uint64_t made_for;      /* settings that it was parsed under (D1): params.hash, 0 when it does not matter */
 	uint32_t used_in;       /* segment number of the last use, so that eviction spares the running segment */
 };
 TAILQ_HEAD(sstmt_queue, sstmt);
@@ -104,6 +111,7 @@ struct server_stmts {
 	struct sstmt *by_text;
 	struct sstmt_queue lru; /* least recently used first */
 	unsigned n;
+	uint64_t unnamed_for;      /* as sstmt.made_for */
 	struct stmt_text *unnamed; /* what the backend's unnamed statement says; owned reference or NULL (unknown) */
 };
 

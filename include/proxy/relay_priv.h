@@ -8,6 +8,9 @@
 struct worker;
 
 void relay_drop_scan(struct worker *w);
+/* A segment that ends with a large message is given up before it was sent: the bytes of that message still to come must
+ * not be read as messages.  Returns how the segment ends for the client. */
+enum segment_end relay_discard_large(struct client *c, const struct segment *seg);
 bool relay_stream_rest(struct client *c);
 void relay_retry(struct client *c, enum server_role role);
 void relay_own_step_done(struct client *c, struct server *s);

@@ -125,6 +125,8 @@ struct server {
 	bool last_error_syntax;    /* that error was 42601: nothing has run */
 	bool fatal_shown;          /* a FATAL of the server has gone to the client: the connection ends here too */
 	bool tx_spoiled;           /* an error or a rollback since pending was set */
+	bool owes_sync;            /* a Sync of ours is due once the large message under way is through (A1) */
+	bool copy_sync;            /* a Sync was sent ahead of COPY data; the server may have taken it for one after all */
 	bool skipping;             /* after an error in a segment that is still open: the server skips up to Sync */
 	enum reset_kind resetting;
 	bool needs_reset_query;    /* was held by a session: server_reset_query before the next client */
@@ -162,6 +164,8 @@ void server_reset_done(struct server *s);
 void server_settle_profile(struct server *s);
 /* A server without a client goes back to its pool, by way of whatever it needs first: drain, fence, rollback, reset. */
 void server_release(struct server *s);
+/* Another server, or another state of the configuration, than what it was opened for: not to be used again (B3). */
+bool server_is_outdated(const struct server *s);
 /* Gives the server to another worker's pool of the same budget. */
 void server_move_to(struct server *s, struct worker *target);
 const char *server_status(const struct server *s, const char *name); /* a ParameterStatus value or NULL */

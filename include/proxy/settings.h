@@ -41,6 +41,7 @@ struct settings_diff {
 };
 /* The next statement's SQL in *sql (cleared first; NUL behind it); false at the end or when memory ran out. */
 bool settings_diff_next(struct settings_diff *d, struct buf *sql);
+bool settings_differ_in_tag_only(const struct params *from, const struct params *to);
 bool settings_needs_own_step(const struct params *from, const struct params *to);
 
 #endif

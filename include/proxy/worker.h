@@ -64,6 +64,7 @@ struct worker {
 	struct cluster_listener listener;
 	struct loop_timer tick;         /* coarse: time-outs, ageing */
 	unsigned ticks;
+	uint64_t fresh_timer_at_us;
 	struct loop_timer fresh_timer;  /* runs only while fresh_wait has somebody */
 	uint8_t *scratch;               /* owned; WORKER_SCRATCH_BYTES with head room before it */
 	struct buf out;                 /* one segment for a server, being put together */

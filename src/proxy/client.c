@@ -140,11 +140,12 @@ static void process_once(struct client *c)
 	case CLIENT_STARTUP:
 	case CLIENT_AUTH:
 		client_login_process(c);
-		if (c->state == CLIENT_IDLE)
-			process_idle(c);
+		process_idle(c);
+		relay_continue(c);
 		return;
 	case CLIENT_IDLE:
 		process_idle(c);
+		relay_continue(c); /* an open segment's next part may be there already */
 		return;
 	case CLIENT_ACTIVE:
 		relay_continue(c);
@@ -346,7 +347,7 @@ static void drop_failed_segment(struct client *c, const struct pgerr *err)
 	} else {
 		relay_drop_scan(w);
 		segment_scan(c, buf_head(&c->in), buf_len(&c->in), plan_policy(c), &w->segment);
-		end = w->segment.end;
+		end = relay_discard_large(c, &w->segment);
 		buf_consume(&c->in, w->segment.len);
 		segment_done(w, &w->segment);
 	}

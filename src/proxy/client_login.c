@@ -20,6 +20,8 @@
 #include "proxy/worker.h"
 #include "wire/msg.h"
 
+enum { STARTUP_SETTINGS_MAX = 48 };
+
 struct client_login {
 	bool is_unix;
 	bool gss_refused, tls_asked;
@@ -162,6 +164,10 @@ static bool take_setting(struct client *c, struct str name, struct str value)
 		pgerr_set_fatal(&err, SQLSTATE_UNDEFINED_OBJECT, "unrecognized configuration parameter \"%.*s\"",
 				(int)name.n, name.p);
 		client_close(c, &err, "bad start-up setting");
+		return false;
+	}
+	if (c->startup->n >= STARTUP_SETTINGS_MAX) {
+		refuse(c, SQLSTATE_PROGRAM_LIMIT_EXCEEDED, "too many settings in the startup packet");
 		return false;
 	}
 	params_set(t, &c->startup, name, value);

@@ -23,6 +23,8 @@ static uint64_t need_of(const struct client *c, const struct host *host, enum co
 		need = c->read_round;
 	if (level < CONSISTENCY_DATABASE)
 		return need;
+	if (level == CONSISTENCY_STRONG && c->arrived_round > need)
+		need = c->arrived_round;
 	other = atomic_load_explicit(&db->primary_round, memory_order_acquire);
 	need = other > need ? other : need;
 	for (unsigned i = 0; i < db->cluster->n_hosts; i++) {
@@ -137,7 +139,9 @@ void consistency_wait(struct client *c)
 	uint64_t now = mono_now_us();
 	if (became_fresh(c)) {
 		loop_timer_start(&w->fresh_timer, 1); /* between the look and the flag: no message will come for it */
-	} else if (!loop_timer_is_running(&w->fresh_timer)) {
+		w->fresh_timer_at_us = now;
+	} else if (!loop_timer_is_running(&w->fresh_timer) || c->fresh_deadline_us < w->fresh_timer_at_us) {
+		w->fresh_timer_at_us = c->fresh_deadline_us;
 		loop_timer_start(&w->fresh_timer, c->fresh_deadline_us > now ? c->fresh_deadline_us - now : 1);
 	}
 }

@@ -81,13 +81,14 @@ static void make_room(struct emit *e)
 		if (!victim)
 			return;
 		victim->present = false;
+		victim->closing = true;
 		victim->used_in = e->c->segment_no;
 		put_close(e, victim->text, victim);
 	}
 }
 
 /* The server's entry for the text, with whatever stands under its name there closed first. */
-static struct sstmt *fresh_entry(struct emit *e, struct stmt_text *text)
+static struct sstmt *fresh_entry(struct emit *e, struct stmt_text *text, uint64_t made_for)
 {
 	struct server_stmts *stmts = &e->s->stmts;
 	struct sstmt *at = server_stmts_find(stmts, text, e->c->segment_no);
@@ -102,6 +103,8 @@ static struct sstmt *fresh_entry(struct emit *e, struct stmt_text *text)
 		}
 	}
 	at->present = true;
+	at->closing = false;
+	at->made_for = made_for;
 	return at;
 }
 
@@ -114,14 +117,18 @@ static void put_parse(struct emit *e, struct str name, const struct stmt_text *t
 	e->s->pool->worker->stats.total.server_parses++;
 }
 
+/* D1: constants in a statement are read when it is parsed, by the settings of then; so it is shared only between
+ * clients of the same settings. */
+static uint64_t settings_of(const struct emit *e) { return RULE_BROKEN(D1) ? 0 : e->c->startup->hash; }
+
 /* The statement is on the server, or its Parse is put before what is about to use it. */
-static void ensure_statement(struct emit *e, struct stmt_text *text, unsigned flags)
+static void ensure_statement(struct emit *e, struct stmt_text *text, uint64_t made_for, unsigned flags)
 {
 	char name[PSTMT_NAME_MAX];
 	struct sstmt *at = server_stmts_find(&e->s->stmts, text, e->c->segment_no);
-	if (at && at->present)
+	if (at && at->present && at->made_for == made_for)
 		return;
-	at = fresh_entry(e, text);
+	at = fresh_entry(e, text, made_for);
 	struct request *r = push(e, REQ_PARSE, REQF_SWALLOW | REQF_SERVER_STMT | flags);
 	r->sstmt = at;
 	put_parse(e, server_name(text, name), text);
@@ -129,24 +136,20 @@ static void ensure_statement(struct emit *e, struct stmt_text *text, unsigned fl
 
 /* --- prelude --- */
 
-static void inject(struct emit *e, const char *sql, size_t n)
+/* sql: with its NUL. */
+static void inject(struct emit *e, struct buf *sql)
 {
 	struct worker *w = e->s->pool->worker;
 	char name[PSTMT_NAME_MAX], portal_name[PSTMT_NAME_MAX];
 	/* A Parse body: text, NUL, no parameter types. */
-	char body[1024];
-	if (n + 3 > sizeof body) {
-		e->failed = true;
-		return;
-	}
-	memcpy(body, sql, n);
-	memset(body + n, 0, 3);
-	struct stmt_text *text = stmt_texts_intern(&w->texts, (const uint8_t *)body, n + 3);
+	struct stmt_text *text = NULL;
+	if (buf_put(sql, "\0", 2))
+		text = stmt_texts_intern(&w->texts, buf_head(sql), buf_len(sql));
 	if (!text) {
 		e->failed = true;
 		return;
 	}
-	ensure_statement(e, text, REQF_PRELUDE);
+	ensure_statement(e, text, 0, REQF_PRELUDE);
 	int len = snprintf(portal_name, sizeof portal_name, PSTMT_PREFIX "p%x", e->s->portal_seq++);
 	struct str portal = { portal_name, (size_t)len };
 	if (RULE_BROKEN(A2)) {
@@ -174,7 +177,7 @@ static void put_settings(struct emit *e)
 				   .reset_all = s->profile == NULL };
 	struct buf *sql = &s->pool->worker->reply;
 	while (settings_diff_next(&d, sql))
-		inject(e, (const char *)buf_head(sql), strlen((const char *)buf_head(sql)));
+		inject(e, sql);
 	/* C7: it rolls back with the client's transaction, so it counts only when that has committed. */
 	params_unref(t, s->pending);
 	s->pending = params_ref(e->c->profile);
@@ -228,7 +231,12 @@ static void put_begin(struct emit *e)
 	const char *access = b->read_only == SQL_YES ? " READ ONLY" : b->read_only == SQL_NO ? " READ WRITE" : "";
 	const char *deferrable = b->deferrable == SQL_YES ? " DEFERRABLE" : b->deferrable == SQL_NO ? " NOT DEFERRABLE" : "";
 	int n = snprintf(sql, sizeof sql, "BEGIN%s%s%s", isolation_words(isolation), access, deferrable);
-	inject(e, sql, (size_t)n);
+	struct buf *text = &e->s->pool->worker->reply;
+	buf_clear(text);
+	if (buf_put(text, sql, (size_t)n + 1))
+		inject(e, text);
+	else
+		e->failed = true;
 }
 
 static bool settings_differ(const struct client *c, const struct server *s) { return s->profile != c->profile; }
@@ -237,6 +245,9 @@ bool emit_needs_own_step(const struct client *c, const struct server *s, const s
 {
 	if (RULE_BROKEN(C7) || !settings_differ(c, s) || c->tx == CTX_OPEN || c->tx == CTX_FAILED)
 		return false;
+	/* What follows a ROLLBACK in the same string or pipeline must not run without the client's settings. */
+	if (c->tx == CTX_DEFERRED && !settings_differ_in_tag_only(s->profile ? s->profile : s->base, c->profile))
+		return true;
 	/* A string that commits in its middle, or code that may, would make half of the prelude stay. */
 	return (seg->flags & (SQL_F_NO_TX_BLOCK | SQL_F_TX_CONTROL_INSIDE | SQL_F_MAY_TOUCH_SESSION)) ||
 	       settings_needs_own_step(s->profile ? s->profile : s->base, c->profile);
@@ -273,6 +284,14 @@ static void put_duplicate(struct emit *e, uint16_t msg)
 	msg_put_parse(&e->ww, STR(PSTMT_PREFIX "duplicate"), STR("duplicate prepared statement"), NULL, 0);
 }
 
+/* From here on the server's unnamed statement is this one; if that fails, reply.c says that it is unknown. */
+static void note_unnamed(struct emit *e, struct stmt_text *text)
+{
+	server_stmts_set_unnamed(&e->s->stmts, &e->s->pool->worker->texts, text);
+	e->s->stmts.unnamed_for = settings_of(e);
+	e->unnamed = text;
+}
+
 static void emit_parse(struct emit *e, const struct segment_msg *m, uint16_t index, bool repeated)
 {
 	char name[PSTMT_NAME_MAX];
@@ -284,15 +303,20 @@ static void emit_parse(struct emit *e, const struct segment_msg *m, uint16_t ind
 		r->text = stmt_text_ref(text);
 		r->msg = index;
 		put_parse(e, STR(""), text);
-		e->unnamed = text;
+		note_unnamed(e, text);
+		client_stmts_set_sent(&e->c->stmts, &w->texts, text);
 		return;
 	}
-	if (!repeated && client_stmts_find(&e->c->stmts, m->name)) {
+	struct cstmt *named = repeated ? NULL : client_stmts_find(&e->c->stmts, m->name);
+	if (named && e->c->seg.retried && index < e->c->seg.settled_msgs && named->text == text) {
+		named->state = CSTMT_PARSING; /* its first answer was never shown */
+	} else if (named) {
 		put_duplicate(e, index);
 		return;
+	} else if (!repeated) {
+		named = client_stmts_parse(&e->c->stmts, m->name, text);
 	}
-	struct cstmt *named = repeated ? NULL : client_stmts_parse(&e->c->stmts, m->name, text);
-	struct sstmt *at = fresh_entry(e, text);
+	struct sstmt *at = fresh_entry(e, text, settings_of(e));
 	if (!repeated && !named)
 		e->failed = true;
 	struct request *r =
@@ -320,13 +344,13 @@ static void prepare_for(struct emit *e, const struct segment_msg *m)
 	if (!m->text)
 		return;
 	if (m->name.n) {
-		ensure_statement(e, m->text, 0);
-	} else if (e->unnamed != m->text) {
+		ensure_statement(e, m->text, settings_of(e), 0);
+	} else if (e->unnamed != m->text || e->s->stmts.unnamed_for != settings_of(e)) {
 		/* Prepared in an earlier segment, on another server perhaps. */
 		struct request *r = push(e, REQ_PARSE, REQF_SWALLOW | REQF_UNNAMED);
 		r->text = stmt_text_ref(m->text);
 		put_parse(e, STR(""), m->text);
-		e->unnamed = m->text;
+		note_unnamed(e, m->text);
 	}
 }
 
@@ -376,7 +400,8 @@ static void emit_close(struct emit *e, const struct segment_msg *m, uint16_t ind
 	unsigned flags = repeated ? REQF_SWALLOW : 0u;
 	if (statement && m->name.n == 0) {
 		flags |= REQF_UNNAMED;
-		e->unnamed = NULL;
+		note_unnamed(e, NULL);
+		client_stmts_set_sent(&e->c->stmts, &e->c->worker->texts, NULL);
 	}
 	if (known)
 		flags |= REQF_CLIENT_STMT;
@@ -429,7 +454,9 @@ static void emit_message(struct emit *e, const struct segment *seg, unsigned i, 
 		emit_plain(e, p, m, REQ_EXECUTE, index);
 		return;
 	case MSG_QUERY:
-		e->unnamed = NULL;
+		note_unnamed(e, NULL);
+		client_stmts_set_sent(&e->c->stmts, &e->c->worker->texts, NULL);
+		client_stmts_set_unnamed(&e->c->stmts, &e->c->worker->texts, NULL);
 		emit_plain(e, p, m, REQ_QUERY, index);
 		return;
 	case MSG_FUNCTION_CALL:
@@ -505,6 +532,7 @@ enum emit_result emit_end_of_move(struct client *c, struct server *s)
 	struct emit e;
 	emit_begin(&e, c, s);
 	push(&e, REQ_QUERY, REQF_SWALLOW);
+	note_unnamed(&e, NULL);
 	msg_put_query(&e.ww, STR("COMMIT"));
 	return emit_finish(&e);
 }

@@ -6,6 +6,7 @@
 
 #include <ctype.h>
 #include <strings.h>
+#include <xxhash.h>
 #include "base/mem.h"
 
 /* Settings of GUC_REPORT whose canonical name is not lower case (PostgreSQL 14 to 18, guc_tables.c). */
@@ -52,6 +53,7 @@ static struct params *intern(struct params_table *t, const struct param *items, 
 		free_set(fresh);
 		return params_ref(found);
 	}
+	fresh->hash = XXH3_64bits(fresh->key, fresh->key_len);
 	HASH_ADD_KEYPTR(hh, t->by_key, fresh->key, fresh->key_len, fresh);
 	fresh->refs = 1;
 	return fresh;

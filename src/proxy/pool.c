@@ -108,10 +108,12 @@ static struct server *suitable_idle(struct pool *p, const struct client *c)
 {
 	struct server *s = TAILQ_FIRST(&p->idle);
 	for (int looks = 0; s && looks < SUITABLE_LOOKS; looks++, s = TAILQ_NEXT(s, link)) {
-		if (s->profile == c->profile)
+		if (s->profile == c->profile && !server_is_outdated(s))
 			return s;
 	}
-	return TAILQ_FIRST(&p->idle);
+	for (s = TAILQ_FIRST(&p->idle); s && server_is_outdated(s); s = TAILQ_NEXT(s, link))
+		;
+	return s;
 }
 
 struct server *pool_take(struct pool *p, struct client *c)
@@ -174,6 +176,7 @@ static bool serve_waiters(struct pool *p, struct server *s)
 	while (!p->du->paused && (c = TAILQ_FIRST(&p->waiters))) {
 		uint64_t waited = loop_now_us(p->worker->loop) - c->wait_since_us;
 		pool_unwait(p, c);
+		client_set_state(c, CLIENT_IDLE); /* it stands in no list now */
 		p->du->stats.wait_us += waited;
 		p->worker->stats.total.wait_us += waited;
 		if (relay_server_ready(c, s))
@@ -288,7 +291,7 @@ static bool may_connect_now(const struct pool *p)
 
 void pool_grow(struct pool *p)
 {
-	while (p->n_waiters > p->n_connecting && p->n_connecting < CONNECTING_MAX && may_connect_now(p)) {
+	while (!p->du->paused && p->n_waiters > p->n_connecting && p->n_connecting < CONNECTING_MAX && may_connect_now(p)) {
 		if (!budget_take(p)) {
 			ask_for_donation(p);
 			return;
@@ -382,13 +385,10 @@ static void close_old(struct pool *p, uint64_t now_us)
 	uint64_t lifetime = config_server_lifetime_us(cfg, p->du->conf, p->du->conf_user);
 	int keep = config_min_pool_size(cfg, p->du->conf, p->du->conf_user);
 	struct server *s, *next;
-	uint32_t epoch = 0;
-	struct net_addr addr;
-	bool known = host_address(p->host, &addr, &epoch);
 	for (s = TAILQ_FIRST(&p->idle); s; s = next) {
 		next = TAILQ_NEXT(s, link);
 		bool spare = (int)(p->n_idle + p->n_others) > keep;
-		if (s->close_needed || s->conn_epoch != p->conn_epoch || (known && s->address_epoch != epoch))
+		if (server_is_outdated(s))
 			close_idle(s, "replaced");
 		else if (lifetime && now_us - s->connected_us >= lifetime)
 			close_idle(s, "server lifetime over");

@@ -128,6 +128,7 @@ void client_stmts_deinit(struct client_stmts *c, struct stmt_texts *t)
 		}
 	}
 	client_stmts_set_unnamed(c, t, NULL);
+	client_stmts_clear_sent(c, t);
 }
 
 static struct cstmt *newest(const struct client_stmts *c, struct str name)
@@ -179,7 +180,9 @@ static void cstmt_remove(struct client_stmts *c, struct stmt_texts *t, struct cs
 void client_stmts_parse_done(struct client_stmts *c, struct stmt_texts *t, struct cstmt *s, bool ok)
 {
 	CHECK(s->state != CSTMT_CONFIRMED);
-	if (!ok)
+	if (!ok && s->state == CSTMT_CLOSING)
+		s->failed = true;
+	else if (!ok)
 		cstmt_remove(c, t, s);
 	else if (s->state == CSTMT_PARSING)
 		s->state = CSTMT_CONFIRMED;
@@ -190,10 +193,27 @@ void client_stmts_close(struct cstmt *s) { s->state = CSTMT_CLOSING; }
 void client_stmts_close_done(struct client_stmts *c, struct stmt_texts *t, struct cstmt *s, bool ok)
 {
 	CHECK(s->state == CSTMT_CLOSING);
-	if (ok)
+	if (ok || s->failed)
 		cstmt_remove(c, t, s);
 	else
 		s->state = CSTMT_CONFIRMED;
+}
+
+void client_stmts_set_sent(struct client_stmts *c, struct stmt_texts *t, struct stmt_text *text)
+{
+	if (text)
+		stmt_text_ref(text);
+	stmt_text_unref(t, c->sent);
+	c->sent = text;
+	c->has_sent = true;
+}
+
+void client_stmts_clear_sent(struct client_stmts *c, struct stmt_texts *t)
+{
+	if (!c->has_sent)
+		return;
+	client_stmts_set_sent(c, t, NULL);
+	c->has_sent = false;
 }
 
 void client_stmts_set_unnamed(struct client_stmts *c, struct stmt_texts *t, struct stmt_text *text)

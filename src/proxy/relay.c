@@ -25,10 +25,22 @@
 
 /* --- linking --- */
 
+/* A kept server that is not at work is read only while no other one is: what it says of itself must not come in the
+ * middle of an answer. */
+static void watch_kept(struct client *c, bool on)
+{
+	for (int i = 0; i < 2; i++) {
+		if (c->kept[i] && c->kept[i] != c->srv)
+			stream_want_read(&c->kept[i]->stream, on);
+	}
+}
+
 void relay_link(struct client *c, struct server *s)
 {
 	CHECK(c->srv == NULL && (s->client == NULL || s->client == c));
 	c->srv = s;
+	watch_kept(c, false);
+	stream_want_read(&s->stream, true);
 	if (s->client == c)
 		return; /* kept from an earlier transaction */
 	s->client = c;
@@ -46,11 +58,20 @@ void relay_unlink(struct client *c)
 	s->skipping = false;
 	buf_deinit(&s->hold);
 	stream_want_read(&s->stream, true);
+	watch_kept(c, true);
 }
 
 static enum server_role role_of(const struct server *s)
 {
 	return host_role(s->pool->host) == HOST_PRIMARY ? ROLE_PRIMARY : s->is_replica ? ROLE_REPLICA : ROLE_PRIMARY;
+}
+
+static void forget_kept(struct client *c, const struct server *s)
+{
+	for (int i = 0; i < 2; i++) {
+		if (c->kept[i] == s)
+			c->kept[i] = NULL;
+	}
 }
 
 static bool keeps_servers(const struct client *c) { return c->pins || c->du->pool_mode == POOL_MODE_SESSION; }
@@ -64,8 +85,10 @@ static void let_go(struct client *c)
 		c->kept[role] = s;
 		c->srv = NULL;
 		s->needs_reset_query = true;
+		watch_kept(c, true);
 		return;
 	}
+	forget_kept(c, s);
 	relay_unlink(c);
 	server_release(s);
 }
@@ -121,7 +144,7 @@ void relay_request(struct client *c)
 	if (waits)
 		return;
 	struct server *kept = c->kept[c->seg.role];
-	if (kept && kept->pool->host != host && !RULE_BROKEN(C8)) {
+	if (kept && (kept->pool->host != host || server_is_outdated(kept)) && !RULE_BROKEN(C8)) {
 		/* What it is linked to is the primary no more: its session state is lost with it. */
 		server_close(kept, "another server is the primary now");
 		if (c->state == CLIENT_CLOSING)
@@ -166,6 +189,13 @@ static bool is_usable(struct client *c, struct server *s)
 
 static void start(struct client *c, struct server *s);
 
+/* What has come meanwhile, and reading goes on. */
+static void look_further(struct client *c)
+{
+	if (c->state == CLIENT_ACTIVE && (c->seg.open || c->raw_left || buf_len(&c->in) > c->emitted))
+		client_process(c);
+}
+
 bool relay_server_ready(struct client *c, struct server *s)
 {
 	if (c->state == CLIENT_RAW) {
@@ -177,6 +207,7 @@ bool relay_server_ready(struct client *c, struct server *s)
 	relay_link(c, s);
 	client_set_state(c, CLIENT_ACTIVE);
 	start(c, s);
+	look_further(c);
 	return true;
 }
 
@@ -259,7 +290,7 @@ static void dispatch(struct client *c, struct server *s, const struct segment *s
 	c->raw_left = large_left;
 	c->raw_drop = false;
 	c->emitted += len;
-	if (cs->large || c->emitted > SEGMENT_BYTES_MAX || end == SEGMENT_OPEN)
+	if (cs->large || c->emitted > SEGMENT_BYTES_MAX)
 		cs->kept = false;
 	if (!cs->kept) {
 		buf_consume(&c->in, c->emitted);
@@ -292,6 +323,7 @@ void relay_own_step_done(struct client *c, struct server *s)
 	c->seg.own_step = false;
 	server_settle_profile(s);
 	start(c, s);
+	look_further(c);
 }
 
 void relay_note_failure(struct client *c, const struct pgerr_fields *e)
@@ -324,8 +356,21 @@ static void begin_segment(struct client *c, const struct plan *plan, const struc
 					  .kept = true, .consistency = seg->consistency };
 	c->seg.started_us = loop_now_us(c->worker->loop);
 	c->segment_no++;
+	c->arrived_round = cluster_round(c->du->db->cluster);
+	client_stmts_clear_sent(&c->stmts, &c->worker->texts);
 	c->fresh_deadline_us = 0;
 	c->primary_deadline_us = 0;
+}
+
+enum segment_end relay_discard_large(struct client *c, const struct segment *seg)
+{
+	if (seg->end != SEGMENT_LARGE)
+		return seg->end;
+	const struct segment_msg *m = &seg->msgs[seg->n - 1];
+	c->raw_left = seg->large_len - m->len;
+	c->raw_drop = true;
+	/* Nobody sends a Sync for these two. */
+	return m->type == MSG_QUERY || m->type == MSG_FUNCTION_CALL ? SEGMENT_QUERY : SEGMENT_LARGE;
 }
 
 /* True when the client may go on with its next segment at once. */
@@ -333,7 +378,8 @@ static bool answer_locally(struct client *c, struct segment *seg, const struct p
 {
 	size_t len = seg->len;
 	c->fail_next = false;
-	bool alive = plan->action == PLAN_LOCAL ? local_answer(c, seg) : local_reject(c, seg->end, &plan->error);
+	enum segment_end end = relay_discard_large(c, seg);
+	bool alive = plan->action == PLAN_LOCAL ? local_answer(c, seg) : local_reject(c, end, &plan->error);
 	relay_drop_scan(c->worker);
 	if (alive)
 		buf_consume(&c->in, len);
@@ -344,6 +390,7 @@ static bool answer_locally(struct client *c, struct segment *seg, const struct p
 static void move_to_primary(struct client *c)
 {
 	c->seg.moving = true;
+	c->seg.sent_us = loop_now_us(c->worker->loop);
 	client_set_state(c, CLIENT_ACTIVE);
 	relay_drop_scan(c->worker);
 	if (emit_end_of_move(c, c->srv) == EMIT_BROKEN)
@@ -354,6 +401,8 @@ void relay_move_done(struct client *c)
 {
 	struct server *s = c->srv;
 	c->seg.moving = false;
+	server_settle_profile(s);
+	forget_kept(c, s);
 	relay_unlink(c);
 	c->tx = CTX_DEFERRED;
 	client_set_state(c, CLIENT_IDLE);
@@ -472,6 +521,10 @@ bool relay_stream_rest(struct client *c)
 		return false;
 	c->raw_left -= n;
 	bool flows = send_raw(c, n);
+	if (c->raw_left == 0 && c->state == CLIENT_ACTIVE && c->srv && c->srv->owes_sync) {
+		c->srv->owes_sync = false;
+		return emit_sync(c->srv, false) == EMIT_SENT && false;
+	}
 	return flows && c->raw_left == 0;
 }
 
@@ -604,15 +657,16 @@ void relay_continue(struct client *c)
 void relay_retry(struct client *c, enum server_role role)
 {
 	struct server *s = c->srv;
+	if (c->worker->segment_of == c)
+		relay_drop_scan(c->worker);
 	reply_abandon(s);
 	if (s) {
+		forget_kept(c, s);
 		relay_unlink(c);
-		for (int i = 0; i < 2; i++) {
-			if (c->kept[i] == s)
-				c->kept[i] = NULL;
-		}
 		server_release(s);
 	}
+	client_stmts_clear_sent(&c->stmts, &c->worker->texts);
+	c->seg.settled_msgs = c->seg.done_msgs;
 	c->emitted = 0;
 	c->raw_left = 0;
 	c->copy = COPY_NONE;
@@ -657,7 +711,7 @@ static void take_pins(struct client *c, struct server *s, bool failed)
 {
 	uint32_t pins = c->seg.pins;
 	if (failed && c->seg.shape)
-		pins &= SQL_PIN_UNKNOWN; /* one known statement that failed has set nothing */
+		pins &= SQL_PIN_UNKNOWN | SQL_PIN_ADVISORY_LOCK | SQL_PIN_LOADED | SQL_PIN_SETSEED; /* the rest rolls back */
 	if (failed && s->last_error_syntax)
 		pins = 0;
 	if (!pins || c->du->pool_mode == POOL_MODE_SESSION) {
@@ -730,7 +784,9 @@ void relay_segment_done(struct client *c, struct server *s, char status)
 	c->emitted = 0;
 	c->seg.kept = c->seg.open = false;
 	c->copy = COPY_NONE;
-	if (c->raw_left && !c->raw_drop) {
+	s->copy_sync = s->owes_sync = false;
+	bool torn = c->raw_left && !c->raw_drop;
+	if (torn) {
 		/* The server has answered before it had the whole message: it cannot be used on. */
 		s->dirty = true;
 		c->raw_drop = true;
@@ -753,6 +809,17 @@ void relay_segment_done(struct client *c, struct server *s, char status)
 		return;
 	}
 	set_tx(c, status);
+	if (torn && status != MSG_TX_IDLE) {
+		/* The server waits for bytes that go nowhere; the transaction has failed anyway. */
+		bool pinned = c->pins != 0;
+		forget_kept(c, s);
+		relay_unlink(c);
+		c->tx = CTX_LOST;
+		server_release(s);
+		if (pinned)
+			client_close(c, NULL, "its server connection was lost in the middle of COPY");
+		return;
+	}
 	if (status != MSG_TX_IDLE) {
 		if (c->du->pool_mode == POOL_MODE_STATEMENT) {
 			struct pgerr err;
@@ -822,13 +889,22 @@ void relay_on_server_lost(struct server *s, const char *why)
 	}
 	if (c->srv != s) {
 		s->client = NULL;
-		if (c->pins) {
+		if (s->fatal_shown) {
+			client_close(c, NULL, why);
+		} else if (c->pins) {
 			pgerr_set_fatal(&err, SQLSTATE_ADMIN_SHUTDOWN, "connection to the server with the session's state was lost");
 			client_close(c, &err, why);
 		}
 		return;
 	}
 	bool again = may_run_again(c, s);
+	if (s->raw_left && s->raw_mode == RAW_FORWARD && buf_len(&s->hold) == 0) {
+		/* Half a message has gone out: nothing more can be said on this connection. */
+		reply_abandon(s);
+		relay_unlink(c);
+		client_close(c, NULL, why);
+		return;
+	}
 	lost_error(c, s, why, &err);
 	reply_abandon(s);
 	if (c->state == CLIENT_IDLE && !c->pins && !s->fatal_shown) {

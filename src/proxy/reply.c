@@ -54,17 +54,18 @@ static void settle(struct server *s, struct request *r, bool ok)
 			client_stmts_close_done(&c->stmts, t, r->cstmt, ok);
 	}
 	if (r->flags & REQF_SERVER_STMT) {
-		if (r->kind == REQ_CLOSE && ok)
+		if (r->kind == REQ_CLOSE && ok && r->sstmt->closing)
 			server_stmts_remove(&s->stmts, t, r->sstmt);
-		else if (!ok)
+		else if (!ok && r->kind == REQ_PARSE)
 			r->sstmt->present = false;
 	}
 	if (r->flags & REQF_UNNAMED && ok) {
 		struct stmt_text *text = r->kind == REQ_PARSE ? r->text : NULL;
-		server_stmts_set_unnamed(&s->stmts, t, text);
 		if (c && !(r->flags & REQF_SWALLOW))
 			client_stmts_set_unnamed(&c->stmts, t, text);
 	}
+	if (r->flags & REQF_UNNAMED && !ok)
+		server_stmts_set_unnamed(&s->stmts, t, NULL); /* emitted, and then skipped: what it is now is not known */
 	if (r->flags & REQF_UNNAMED && r->kind == REQ_PARSE)
 		stmt_text_unref(t, r->text);
 }
@@ -199,7 +200,7 @@ static bool is_our_statement_missing(const struct server *s, const struct reques
 {
 	const struct client *c = s->client;
 	return c && r && pgerr_is(e, SQLSTATE_INVALID_STATEMENT_NAME) &&
-	       (r->kind == REQ_BIND || r->kind == REQ_DESCRIBE_STATEMENT) && c->seg.kept && !c->seg.shown_rows &&
+	       (r->kind == REQ_BIND || r->kind == REQ_DESCRIBE_STATEMENT) && c->seg.kept && !c->seg.done_rows &&
 	       !c->seg.retried && (c->tx == CTX_NONE || c->tx == CTX_DEFERRED) && e->message.p &&
 	       memmem(e->message.p, e->message.n, PSTMT_PREFIX, sizeof PSTMT_PREFIX - 1);
 }
@@ -235,6 +236,10 @@ static enum outcome see_to_sync(struct server *s, bool query_skipped)
 {
 	if (requests_len(&s->reqs))
 		return OUT_FORWARD;
+	if (query_skipped && s->client && s->client->raw_left && !s->client->raw_drop) {
+		s->owes_sync = true; /* not into the middle of the client's large message */
+		return OUT_FORWARD;
+	}
 	if (!query_skipped && s->client) {
 		s->skipping = true;
 		return OUT_FORWARD;
@@ -273,7 +278,8 @@ static void note_error(struct server *s, const struct pgerr_fields *e)
 {
 	s->error_seen = true;
 	s->tx_spoiled = true;
-	s->last_error_syntax = pgerr_is(e, SQLSTATE_SYNTAX_ERROR);
+	s->last_error_syntax = pgerr_is(e, SQLSTATE_SYNTAX_ERROR) && !e->where.p && !e->internal_query.p &&
+			       !(s->client && s->client->seg.done_rows);
 	if (pgerr_is_fatal(e))
 		s->close_needed = true;
 	s->pool->worker->stats.total.errors++;
@@ -299,6 +305,10 @@ static enum outcome on_error(struct reply *r, const uint8_t *body, size_t have)
 	if (c && refused)
 		mark_refused(c, first, &e);
 	skip_requests(s);
+	if (!c && pgerr_is_fatal(&e)) {
+		server_close(s, "the server ended the connection");
+		return OUT_STOP;
+	}
 	if (!c)
 		return requests_len(&s->reqs) || !first || was_query ? OUT_SWALLOW : see_to_sync(s, true);
 	if (missing)
@@ -415,6 +425,7 @@ static enum outcome on_copy_in(struct reply *r)
 	c->emitted = 0;
 	if (first && first->kind == REQ_EXECUTE) {
 		while (requests_len(&s->reqs) > 1) {
+			s->copy_sync |= requests_at(&s->reqs, requests_len(&s->reqs) - 1)->kind == REQ_SYNC;
 			settle(s, requests_at(&s->reqs, requests_len(&s->reqs) - 1), false);
 			s->reqs.tail--;
 		}
@@ -430,6 +441,13 @@ static enum outcome on_ready(struct reply *r, uint8_t *body)
 	struct server *s = r->s;
 	struct client *c = s->client;
 	struct request *first = head(s);
+	if (!first && s->copy_sync && s->skipping && c && !r->ready) {
+		/* COPY failed before the server read any data: it has answered the Sync that was sent ahead. */
+		s->copy_sync = s->skipping = false;
+		r->status = s->tx = (char)*body;
+		r->ready = true;
+		return OUT_FORWARD;
+	}
 	if (!first || r->ready || (first->kind != REQ_SYNC && first->kind != REQ_QUERY && first->kind != REQ_FCALL)) {
 		server_close(s, "unexpected ReadyForQuery");
 		return OUT_STOP;

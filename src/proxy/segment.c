@@ -83,7 +83,8 @@ static void add_unknown(struct segment *seg)
 	add_verdict(seg, v);
 }
 
-enum use { USE_NAMED, USE_EXECUTED };
+/* A bound statement counts for pins and flags: its Execute may come in a later part. */
+enum use { USE_NAMED, USE_BOUND, USE_EXECUTED };
 
 /* Takes the reference to shape. */
 static void add_shape(const struct scan *sc, struct sql_shape *shape, const struct sql_hint *hint, enum use use)
@@ -93,13 +94,15 @@ static void add_shape(const struct scan *sc, struct sql_shape *shape, const stru
 	apply_hint(sc, hint, &policy);
 	struct route_verdict v = shape_route(shape, sc->catalog, &policy);
 	add_verdict(seg, v);
-	if (use == USE_NAMED) {
+	if (use != USE_NAMED) {
+		seg->flags |= shape_facts(shape)->flags;
+		seg->pins |= v.pins;
+		seg->shows_time |= v.shows_time;
+	}
+	if (use != USE_EXECUTED) {
 		shape_unref(shape);
 		return;
 	}
-	seg->flags |= shape_facts(shape)->flags;
-	seg->pins |= v.pins;
-	seg->shows_time |= v.shows_time;
 	shape_unref(seg->shape);
 	seg->shape = NULL;
 	if (seg->n_executed++ == 0)
@@ -123,7 +126,7 @@ static struct stmt_text *find_text(const struct scan *sc, struct str name)
 			return NULL;
 	}
 	if (name.n == 0)
-		return sc->c->stmts.unnamed;
+		return sc->c->stmts.has_sent ? sc->c->stmts.sent : sc->c->stmts.unnamed;
 	struct cstmt *s = client_stmts_find(&sc->c->stmts, name);
 	return s ? s->text : NULL;
 }
@@ -171,7 +174,7 @@ static void scan_bind(struct scan *sc, struct segment_msg *m, const uint8_t *bod
 	m->rest = (uint32_t)(FRAME_HEAD_BYTES + msg.rest_offset);
 	m->text = find_text(sc, msg.statement);
 	if (m->text)
-		add_shape(sc, text_shape(sc->c, m->text), &m->text->hint, USE_NAMED);
+		add_shape(sc, text_shape(sc->c, m->text), &m->text->hint, USE_BOUND);
 	else
 		add_unknown(sc->seg);
 }

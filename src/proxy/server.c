@@ -267,6 +267,7 @@ void server_run_reset(struct server *s, enum reset_kind kind, const char *sql)
 	struct request *r = requests_push(&s->reqs);
 	server_set_state(s, SERVER_RESETTING);
 	s->resetting = kind;
+	server_stmts_set_unnamed(&s->stmts, &s->pool->worker->texts, NULL); /* a simple Query drops it */
 	ww_init(&ww, &out);
 	msg_put_query(&ww, str_of(sql));
 	if (!r || !ww_finish(&ww)) {
@@ -282,9 +283,15 @@ void server_run_reset(struct server *s, enum reset_kind kind, const char *sql)
 		server_close(s, stream_last_error());
 }
 
+bool server_is_outdated(const struct server *s)
+{
+	return s->close_needed || s->conn_epoch != s->pool->conn_epoch ||
+	       s->address_epoch != atomic_load_explicit(&s->pool->host->address_epoch, memory_order_acquire);
+}
+
 static bool must_close(const struct server *s)
 {
-	return s->dirty || s->close_needed || s->dedicated || s->conn_epoch != s->pool->conn_epoch || s->pinned;
+	return s->dirty || s->dedicated || s->pinned || server_is_outdated(s);
 }
 
 void server_settle_profile(struct server *s)

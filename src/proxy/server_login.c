@@ -545,6 +545,14 @@ void server_login_readable(struct server *s)
 		}
 		if (r == FRAME_MORE)
 			return;
+		/* The last message may give the server away, to another thread even: it is not touched afterwards. */
+		if (f.type == MSG_READY_FOR_QUERY && (s->login->phase == PHASE_SETUP || s->dedicated)) {
+			s->part.head += FRAME_HEAD_BYTES + f.body_len;
+			if (buf_len(&s->part) == 0)
+				buf_deinit(&s->part);
+			on_ready(s);
+			return;
+		}
 		/* Taken before it is worked on: the last message makes the server ready, and then part must be empty. */
 		struct buf *part = &s->part;
 		part->head += FRAME_HEAD_BYTES + f.body_len;

@@ -225,6 +225,25 @@ bool settings_diff_next(struct settings_diff *d, struct buf *sql)
 	return false;
 }
 
+bool settings_differ_in_tag_only(const struct params *from, const struct params *to)
+{
+	unsigned i = 0, j = 0;
+	while (i < from->n || j < to->n) {
+		bool from_tag = i < from->n && strcmp(from->items[i].name, "application_name") == 0;
+		bool to_tag = j < to->n && strcmp(to->items[j].name, "application_name") == 0;
+		i += from_tag;
+		j += to_tag;
+		if (from_tag || to_tag)
+			continue;
+		if (i == from->n || j == to->n || strcmp(from->items[i].name, to->items[j].name) != 0 ||
+		    strcmp(from->items[i].value, to->items[j].value) != 0)
+			return false;
+		i++;
+		j++;
+	}
+	return true;
+}
+
 bool settings_needs_own_step(const struct params *from, const struct params *to)
 {
 	for (size_t i = 0; i < ARRAY_LEN(name_lists); i++) {

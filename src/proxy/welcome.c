@@ -33,6 +33,7 @@ void relay_start_welcome(struct client *c, struct server *s)
 		relay_welcome_done(c, s, NULL);
 		return;
 	}
+	c->seg.sent_us = loop_now_us(c->worker->loop);
 	(void)emit_prelude_only(c, s);
 }
 
