@@ -7,9 +7,11 @@ import socket
 import threading
 import time
 
+import asyncpg
 import psycopg
 import pytest
 from harness import wire
+from harness.postgres import find_programs
 from harness.proxy import Pgweir
 from harness.system import wait_until
 from harness.wire import PgError
@@ -289,6 +291,25 @@ def test_psycopg(proxy):
         connection.execute("SHOW nothing")
 
 
+async def test_asyncpg(proxy):
+    """Asks for binary results only."""
+    connection = await asyncpg.connect(host="127.0.0.1", port=proxy.port, user="postgres", database="pgbouncer", ssl=False)
+    try:
+        pools = await connection.fetch("SHOW POOLS")
+        assert isinstance(pools[0]["cl_active"], int) and isinstance(pools[0]["pool_mode"], str)
+        stats = await connection.fetch("SHOW STATS")
+        assert all(row["total_query_count"] >= 0 for row in stats)
+        replicas = await connection.fetch("SHOW REPLICAS")
+        assert replicas[0]["system_identifier"] > 2 ** 60
+    finally:
+        await connection.close()
+
+
+def test_psql(proxy, workspace):
+    output = workspace.run(find_programs() / "psql", "-X", "-A", proxy.dsn("pgbouncer"), "-c", "SHOW VERSION", "-c", "SHOW HELP", "-c", "SHOW STATE")
+    assert "PgBouncer 1.25 compatible" in output and "active|yes" in output
+
+
 @pytest.mark.parametrize("data", [b"Q\0\0\0\3", b"Q\0\0\0\x08abcd", b"z\0\0\0\4", b"F\0\0\0\4", wire.message("P", b"abc"),
                                   b"Q\x7f\xff\xff\xff"])
 def test_nonsense_ends_the_session_only(proxy, data):
@@ -524,6 +545,36 @@ def test_ends_at_once(cluster, signals):
         assert proxy.process.wait(30) == 0
         proxy.exit_status = 0
         proxy.check_log()
+
+
+@pytest.mark.parametrize("command", ["PAUSE", "WAIT_CLOSE"])
+def test_end_while_a_command_waits(cluster, command):
+    with Pgweir(cluster, http=True) as proxy:
+        busy, admin = proxy.connect(), proxy.connect("postgres", "pgweir")
+        busy.query("begin")
+        busy.query("select txid_current()")
+        if command == "WAIT_CLOSE":
+            admin.query("RECONNECT")
+        admin.send(wire.query(command))
+        time.sleep(0.2)
+        proxy.process.send_signal(signal.SIGQUIT)
+        assert "57P01" in [m.fields["C"] for m in admin.read_to_end() if m.type == "E"]
+        assert proxy.process.wait(30) == 0
+        proxy.exit_status = 0
+        proxy.check_log()
+
+
+def test_a_client_that_leaves_while_its_command_waits(pgweir):
+    proxy = pgweir()
+    with proxy.connect() as busy:
+        busy.query("begin")
+        busy.query("select txid_current()")
+        for _ in range(5):
+            admin = proxy.connect("postgres", "pgweir")
+            admin.send(wire.query("PAUSE"))
+            admin.drop()
+        proxy.admin("RESUME")
+        assert busy.value("select 1") == "1"
 
 
 @pytest.mark.threads
