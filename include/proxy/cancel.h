@@ -20,6 +20,9 @@ struct server;
 
 /* Gives the client a pid (above PostgreSQL's own, positive) and a random key of key_len bytes. */
 void cancel_register(struct client *c, uint8_t key_len);
+/* Session mode: the client gets the pid of its own backend, so that pg_terminate_backend() and the like work.  False:
+ * some other client has that number (backends of two hosts); the client keeps its virtual one. */
+bool cancel_adopt_pid(struct client *c, uint32_t pid);
 void cancel_unregister(struct client *c);
 /* A CancelRequest came in; wrong or unknown keys are ignored. */
 void cancel_request(uint32_t pid, struct str key);

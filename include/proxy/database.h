@@ -35,6 +35,8 @@ struct shared_db {
 	_Atomic uint64_t read_round[CLUSTER_MAX_HOSTS];
 	_Atomic int connections; /* server connections of all workers, against max_db_connections */
 	LIST_ENTRY(shared_db) link;
+	struct shared_welcome *welcomes; /* owned ring of WELCOMES_MAX; guarded by the registry's mutex */
+	unsigned next_welcome;
 };
 
 /* Finds or adds; takes a mutex, so only at login. */
@@ -54,6 +56,13 @@ enum { WELCOMES_MAX = 32 };
 struct welcome {
 	struct params *profile; /* owned reference: the key */
 	struct params *status;  /* owned reference */
+};
+
+/* The same for the other workers, in a form that does not depend on a worker's table. */
+struct shared_welcome {
+	char *user;             /* owned; NULL: free */
+	char *profile, *status; /* owned: params.key of each */
+	size_t profile_len, status_len;
 };
 
 struct dbuser {
@@ -84,7 +93,7 @@ struct dbuser *dbuser_get(struct worker *w, struct str database, struct str user
 /* The database's facts: refreshed when a newer version was published.  NULL: none yet. `*proved` says whether they
  * were read after the last DDL that this process has seen. */
 const struct catalog *dbuser_catalog(struct dbuser *du, bool *proved);
-struct params *dbuser_welcome_find(struct dbuser *du, const struct params *profile); /* borrowed or NULL */
+struct params *dbuser_welcome_find(struct dbuser *du, struct params *profile); /* borrowed or NULL */
 void dbuser_welcome_add(struct dbuser *du, struct params *profile, struct params *status);
 void dbusers_reconfigure(struct worker *w);
 void dbusers_free(struct worker *w);

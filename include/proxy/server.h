@@ -47,7 +47,6 @@ enum server_state {
 enum reset_kind {
 	RESET_NOTHING,
 	RESET_ROLLBACK, /* ends a transaction that its client has left */
-	RESET_STEP,     /* one statement of our own; settings stay as they are */
 	RESET_FULL,     /* DISCARD ALL or server_reset_query: as new, but for what it may have kept prepared */
 };
 

@@ -59,27 +59,64 @@ static uint32_t new_pid(void)
 	return FIRST_PID;
 }
 
+static void take_out(struct entry *e)
+{
+	struct shard *s = shard_of(e->pid);
+	pthread_mutex_lock(&s->mutex);
+	HASH_DEL(s->by_pid, e);
+	pthread_mutex_unlock(&s->mutex);
+}
+
+static bool put_in(struct entry *e)
+{
+	struct shard *s = shard_of(e->pid);
+	struct entry *taken;
+	pthread_mutex_lock(&s->mutex);
+	HASH_FIND_INT(s->by_pid, &e->pid, taken);
+	if (!taken)
+		HASH_ADD_INT(s->by_pid, pid, e);
+	pthread_mutex_unlock(&s->mutex);
+	return !taken;
+}
+
+static struct entry *own_entry(const struct client *c)
+{
+	struct shard *s = shard_of(c->pid);
+	struct entry *e;
+	pthread_mutex_lock(&s->mutex);
+	HASH_FIND_INT(s->by_pid, &c->pid, e);
+	pthread_mutex_unlock(&s->mutex);
+	return e;
+}
+
 void cancel_register(struct client *c, uint8_t key_len)
 {
-	struct entry *e = mem_zalloc(sizeof *e), *taken;
+	struct entry *e = mem_zalloc(sizeof *e);
 	CHECK(key_len <= sizeof c->key && RAND_bytes(c->key, key_len) == 1);
 	c->key_len = key_len;
 	memcpy(e->key, c->key, key_len);
 	e->key_len = key_len;
 	e->worker = c->worker;
 	e->client = c;
-	for (;;) {
+	do {
 		e->pid = new_pid();
-		struct shard *s = shard_of(e->pid);
-		pthread_mutex_lock(&s->mutex);
-		HASH_FIND_INT(s->by_pid, &e->pid, taken);
-		if (!taken)
-			HASH_ADD_INT(s->by_pid, pid, e);
-		pthread_mutex_unlock(&s->mutex);
-		if (!taken)
-			break;
+	} while (!put_in(e));
+	c->pid = e->pid;
+}
+
+bool cancel_adopt_pid(struct client *c, uint32_t pid)
+{
+	struct entry *e = own_entry(c); /* only this thread takes it out */
+	CHECK(e);
+	take_out(e);
+	e->pid = pid;
+	bool adopted = put_in(e);
+	if (!adopted) {
+		e->pid = c->pid;
+		CHECK(put_in(e));
 	}
 	c->pid = e->pid;
+	return adopted;
 }
 
 void cancel_unregister(struct client *c)

@@ -139,7 +139,7 @@ const struct catalog *dbuser_catalog(struct dbuser *du, bool *proved)
 	return du->catalog;
 }
 
-struct params *dbuser_welcome_find(struct dbuser *du, const struct params *profile)
+static struct params *find_own(struct dbuser *du, const struct params *profile)
 {
 	for (unsigned i = 0; i < du->n_welcomes; i++) {
 		if (du->welcomes[i].profile == profile)
@@ -148,7 +148,66 @@ struct params *dbuser_welcome_find(struct dbuser *du, const struct params *profi
 	return NULL;
 }
 
+static void add_own(struct dbuser *du, struct params *profile, struct params *status);
+
+/* What another worker has learned; a new reference or NULL. */
+static struct params *find_shared(struct dbuser *du, const struct params *profile)
+{
+	struct params *status = NULL;
+	pthread_mutex_lock(&shared_mutex);
+	for (unsigned i = 0; du->db->welcomes && i < WELCOMES_MAX && !status; i++) {
+		const struct shared_welcome *w = &du->db->welcomes[i];
+		if (w->user && strcmp(w->user, du->user) == 0 && w->profile_len == profile->key_len &&
+		    memcmp(w->profile, profile->key, profile->key_len) == 0)
+			status = params_from_key(&du->worker->params, w->status, w->status_len);
+	}
+	pthread_mutex_unlock(&shared_mutex);
+	return status;
+}
+
+struct params *dbuser_welcome_find(struct dbuser *du, struct params *profile)
+{
+	struct params *status = find_own(du, profile);
+	if (status)
+		return status;
+	status = find_shared(du, profile);
+	if (!status)
+		return NULL;
+	add_own(du, profile, status);
+	params_unref(&du->worker->params, status);
+	return find_own(du, profile);
+}
+
+static char *copy_key(const struct params *p)
+{
+	char *copy = mem_alloc(p->key_len);
+	memcpy(copy, p->key, p->key_len);
+	return copy;
+}
+
+static void add_shared(struct dbuser *du, const struct params *profile, const struct params *status)
+{
+	struct shared_db *db = du->db;
+	pthread_mutex_lock(&shared_mutex);
+	if (!db->welcomes)
+		db->welcomes = mem_zalloc(WELCOMES_MAX * sizeof *db->welcomes);
+	struct shared_welcome *w = &db->welcomes[db->next_welcome++ % WELCOMES_MAX];
+	mem_free(w->user);
+	mem_free(w->profile);
+	mem_free(w->status);
+	*w = (struct shared_welcome){ mem_strdup(du->user), copy_key(profile), copy_key(status), profile->key_len,
+				      status->key_len };
+	pthread_mutex_unlock(&shared_mutex);
+}
+
 void dbuser_welcome_add(struct dbuser *du, struct params *profile, struct params *status)
+{
+	add_own(du, profile, status);
+	if (workers_count() > 1)
+		add_shared(du, profile, status);
+}
+
+static void add_own(struct dbuser *du, struct params *profile, struct params *status)
 {
 	struct params_table *t = &du->worker->params;
 	struct welcome *at = NULL;

@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "base/rules.h"
 #include "proxy/database.h"
+#include "proxy/params.h"
 #include "proxy/pstmt.h"
 #include "proxy/settings.h"
 #include "proxy/worker.h"
@@ -63,6 +64,12 @@ static void do_setting(struct client *c, const struct sql_stmt *stmt, struct ans
 	struct conf_routing *at = stmt->verb == SQL_SET_LOCAL ? &c->tx_routing : &c->session_routing;
 	if (str_has_prefix(key, STR("pgweir.")))
 		key = (struct str){ key.p + 7, key.n - 7 };
+	if (stmt->verb == SQL_SHOW && strcmp(stmt->name, "application_name") == 0) {
+		a->tag = "SHOW";
+		a->column = mem_strdup(stmt->name);
+		a->value = mem_strdup(params_get(c->view, "application_name"));
+		return;
+	}
 	if (stmt->verb == SQL_SHOW) {
 		a->tag = "SHOW";
 		a->column = mem_strdup(stmt->name);

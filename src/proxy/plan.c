@@ -81,6 +81,16 @@ static bool is_single(const struct segment *seg)
 
 static enum sql_verb verb_of(const struct segment *seg) { return sql_facts_verb(shape_facts(seg->shape)); }
 
+/* E6: the tag on the backend is not the client's application_name unless the format says so. */
+static bool shows_own_name(const struct client *c, const struct segment *seg)
+{
+	if (!is_single(seg) || verb_of(seg) != SQL_SHOW)
+		return false;
+	const char *name = shape_facts(seg->shape)->stmts[0].name, *own = params_get(c->view, "application_name");
+	const char *tag = params_get(c->profile, "application_name");
+	return name && own && tag && strcmp(name, "application_name") == 0 && strcmp(own, tag) != 0 && !c->pins;
+}
+
 static bool answers_here(const struct client *c, const struct segment *seg)
 {
 	bool deferred = c->tx == CTX_DEFERRED;
@@ -89,7 +99,7 @@ static bool answers_here(const struct client *c, const struct segment *seg)
 	if (!is_single(seg))
 		return false;
 	const struct sql_stmt *stmt = &shape_facts(seg->shape)->stmts[0];
-	if (seg->flags & SQL_F_LOCAL_SETTING)
+	if ((seg->flags & SQL_F_LOCAL_SETTING) || shows_own_name(c, seg))
 		return true;
 	switch ((int)verb_of(seg)) {
 	case SQL_BEGIN:
@@ -169,8 +179,8 @@ static void plan_in_tx(const struct client *c, const struct segment *seg, struct
 {
 	plan->action = PLAN_CONTINUE;
 	plan->reason = REASON_IN_TRANSACTION;
-	if (seg->end != SEGMENT_LARGE && seg->end != SEGMENT_OPEN && (seg->flags & SQL_F_LOCAL_SETTING) && is_single(seg) &&
-	    c->tx == CTX_OPEN) {
+	bool here = (seg->flags & SQL_F_LOCAL_SETTING) || shows_own_name(c, seg);
+	if (here && is_single(seg) && c->tx == CTX_OPEN) {
 		plan->action = PLAN_LOCAL;
 		return;
 	}
@@ -178,8 +188,21 @@ static void plan_in_tx(const struct client *c, const struct segment *seg, struct
 		plan_off_replica(c, seg, plan);
 }
 
+/* Statement pooling promises a server for one statement only. */
+static bool opens_block(const struct segment *seg)
+{
+	return (seg->flags & SQL_F_TX_CONTROL_INSIDE) ||
+	       (seg->shape && seg->n_executed == 1 && verb_of(seg) == SQL_BEGIN);
+}
+
 static void plan_new(const struct client *c, const struct segment *seg, struct plan *plan)
 {
+	if (c->du->pool_mode == POOL_MODE_STATEMENT && opens_block(seg)) {
+		plan->action = PLAN_PROTOCOL;
+		pgerr_set_fatal(&plan->error, SQLSTATE_FEATURE_NOT_SUPPORTED,
+				"transaction blocks not allowed in statement pooling mode");
+		return;
+	}
 	plan->action = PLAN_FORWARD;
 	plan->role = ROLE_PRIMARY;
 	plan->reason = seg->verdict.reason;

@@ -4,8 +4,7 @@
  *   BackendKeyData -> ReadyForQuery -> our own set-up query -> ReadyForQuery -> the pool
  *
  * Bytes that come in clear behind the answer to SSLRequest are an attack (CVE-2021-23214) and end the connection.
- * The set-up query reads what ParameterStatus does not tell (C2) and runs connect_query; on a standby whose default is
- * serializable it lowers that default, because every plain SELECT would fail there with 0A000. */
+ * The set-up query reads what ParameterStatus does not tell (C2) and runs connect_query. */
 #include "proxy/server.h"
 
 #include <stdio.h>
@@ -73,6 +72,15 @@ static void open_writer(struct server *s, struct wire_writer *ww)
 
 /* --- start-up --- */
 
+/* C2: a standby's own defaults must not decide how a read runs there; with serializable every SELECT would fail.  One
+ * statement by itself answers the same at any level below, and transactions say theirs aloud (emit.c). */
+static size_t standby_defaults(struct msg_pair *pairs, size_t n)
+{
+	pairs[n++] = (struct msg_pair){ STR("default_transaction_isolation"), STR("read committed") };
+	pairs[n++] = (struct msg_pair){ STR("default_transaction_deferrable"), STR("off") };
+	return n;
+}
+
 static size_t startup_params(struct server *s, struct msg_pair *pairs)
 {
 	const struct dbuser *du = s->pool->du;
@@ -86,6 +94,8 @@ static size_t startup_params(struct server *s, struct msg_pair *pairs)
 		pairs[n++] = (struct msg_pair){ STR("datestyle"), str_of(conf->datestyle) };
 	if (conf->timezone)
 		pairs[n++] = (struct msg_pair){ STR("timezone"), str_of(conf->timezone) };
+	if (host_role(s->pool->host) == HOST_REPLICA && !RULE_BROKEN(C2))
+		n = standby_defaults(pairs, n);
 	return n;
 }
 
@@ -404,7 +414,6 @@ static void on_setup_row(struct server *s, const struct frame *f)
 static void login_done(struct server *s)
 {
 	struct dbuser *du = s->pool->du;
-	bool lower = s->is_replica && s->default_isolation == 's' && !RULE_BROKEN(C2);
 	server_login_free(s);
 	s->login_round = cluster_round(du->db->cluster);
 	if (!s->is_replica)
@@ -413,11 +422,6 @@ static void login_done(struct server *s)
 		log_info(&((struct log_subject){ .kind = 'S', .id = s->id, .database = du->database, .user = du->server_user }),
 			 "connected to %s:%d (%s), backend %u", s->pool->host->name, s->pool->host->port,
 			 s->is_replica ? "standby" : "primary", s->backend_pid);
-	if (lower) {
-		s->pool->n_connecting--;
-		server_run_reset(s, RESET_STEP, "SET default_transaction_isolation = 'repeatable read'");
-		return;
-	}
 	if (s->dedicated)
 		relay_server_ready(s->client, s);
 	else

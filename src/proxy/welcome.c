@@ -4,6 +4,7 @@
  * (client_encoding "utf8" is reported as "UTF8").  So the first client with a set of settings waits for a backend that
  * has taken them; later ones get the same answer from the cache. */
 #include "base/mem.h"
+#include "proxy/cancel.h"
 #include "proxy/database.h"
 #include "proxy/emit.h"
 #include "proxy/params.h"
@@ -15,7 +16,8 @@
 void relay_welcome(struct client *c)
 {
 	struct params *status = dbuser_welcome_find(c->du, c->startup);
-	if (status) {
+	/* In session mode the greeting names the backend, which the client keeps from now on. */
+	if (status && c->du->pool_mode != POOL_MODE_SESSION) {
 		client_welcome(c, status);
 		return;
 	}
@@ -43,6 +45,16 @@ void relay_welcome_done(struct client *c, struct server *s, const struct pgerr *
 	struct params *status = params_ref(s->status);
 	server_settle_profile(s);
 	c->seg.welcome = false;
+	if (!err && c->du->pool_mode == POOL_MODE_SESSION) {
+		(void)cancel_adopt_pid(c, s->backend_pid);
+		c->kept[s->is_replica ? ROLE_REPLICA : ROLE_PRIMARY] = s;
+		s->needs_reset_query = true;
+		c->srv = NULL;
+		client_welcome(c, status);
+		params_unref(&c->worker->params, status);
+		client_process(c);
+		return;
+	}
 	relay_unlink(c);
 	if (err) {
 		copy = *err;
