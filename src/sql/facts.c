@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/mem.h"
+#include "base/rules.h"
 #include "builtins_priv.h"
 #include "facts_priv.h"
 
@@ -171,7 +172,8 @@ static bool note_builtins(struct facts_draft *d)
 		}
 		d->pins |= b.pins & ~(uint32_t)SQL_PIN_SETTING;
 		d->flags |= b.shows_time ? SQL_F_SHOWS_TIME : 0;
-		d->flags |= b.class == BUILTIN_SNAPSHOT ? SQL_F_SNAPSHOT | SQL_F_DUMP : 0;
+		if (b.class == BUILTIN_SNAPSHOT && !RULE_BROKEN(C6))
+			d->flags |= SQL_F_SNAPSHOT | SQL_F_DUMP;
 		d->flags |= b.class == BUILTIN_SETTING ? SQL_F_READS_SETTING : 0;
 		for (size_t k = 0; k < ARRAY_LEN(sequence); k++)
 			d->flags |= strcmp(name, sequence[k]) == 0 ? SQL_F_USES_SEQUENCE : 0;

@@ -62,6 +62,7 @@ static void put_bad(struct writer *w, const struct sql_token *tok)
 
 static void put_token(struct writer *w, const struct sql_token *tok)
 {
+	static const char nchar[] = "nchar"; /* what the server makes of N'' */
 	switch (tok->kind) {
 	case TOKEN_WORD:
 	case TOKEN_QUOTED:
@@ -71,7 +72,7 @@ static void put_token(struct writer *w, const struct sql_token *tok)
 		put_spaced(w, tok->p, tok->end);
 		break;
 	case TOKEN_NATIONAL:
-		put_spaced(w, "nchar", "nchar" + 5);
+		put_spaced(w, nchar, nchar + sizeof(nchar) - 1);
 		put_string(w, tok);
 		break;
 	case TOKEN_STRING:

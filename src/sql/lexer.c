@@ -132,10 +132,10 @@ static bool reads_as_now(const char *start, const char *end)
 }
 
 /* A literal goes on behind white space with a newline in it: scan.l's quotecontinue.  p is behind the closing quote;
- * the result is behind the next opening one, or NULL. */
-static const char *string_continues(const char *p, const char *end)
+ * the result is behind the next opening one, or NULL.  *comment: there is a comment between the two. */
+static const char *string_continues(const char *p, const char *end, bool *comment)
 {
-	bool newline = false;
+	bool newline = false, seen = false;
 	while (p < end) {
 		if (*p == '\n' || *p == '\r') {
 			newline = true;
@@ -143,58 +143,76 @@ static const char *string_continues(const char *p, const char *end)
 		} else if (lexer_start(p) == START_SPACE) {
 			p++;
 		} else if (end - p >= 2 && p[0] == '-' && p[1] == '-') {
-			/* A comment must end in a newline, which the loop then sees. */
+			seen = true;
 			p = skip_line_comment(p, end);
 		} else {
 			break;
 		}
 	}
-	return newline && p < end && *p == '\'' ? p + 1 : NULL;
+	if (!newline || p >= end || *p != '\'')
+		return NULL;
+	*comment = *comment || seen;
+	return p + 1;
+}
+
+/* How a literal says a quote. */
+enum quoting {
+	QUOTING_DOUBLED, /* '' */
+	QUOTING_ESCAPED, /* '' and a backslash before it */
+	QUOTING_NONE     /* not at all: in B'' and X'' the second of two quotes opens another literal */
+};
+
+/* At the closing quote of one piece; NULL: unterminated. */
+static const char *skip_piece(struct sql_lexer *lx, const char *p, enum quoting quoting, bool *escaped)
+{
+	for (; p < lx->end; p++) {
+		if (quoting != QUOTING_ESCAPED && !(p = memchr(p, '\'', (size_t)(lx->end - p))))
+			return NULL;
+		bool more = lx->end - p >= 2;
+		if (*p == '\\' && quoting == QUOTING_ESCAPED) {
+			*escaped = true;
+			lx->backslash = lx->backslash || !lx->std_strings;
+			if (!more)
+				return NULL;
+			p++;
+		} else if (*p == '\'') {
+			if (quoting == QUOTING_NONE || !more || p[1] != '\'')
+				return p;
+			p++;
+		}
+	}
+	return NULL;
 }
 
 /* p is behind the opening quote; the result behind the closing one, NULL: unterminated. */
-static const char *skip_string(struct sql_lexer *lx, const char *p, bool escapes, bool *now)
+static const char *skip_string(struct sql_lexer *lx, const char *p, enum quoting quoting, bool *now, bool *comment)
 {
 	for (;;) {
-		const char *start = p;
 		bool escaped = false;
-		for (;; p++) {
-			if (!escapes && p < lx->end && !(p = memchr(p, '\'', (size_t)(lx->end - p))))
-				return NULL;
-			if (p >= lx->end)
-				return NULL;
-			if (*p == '\'') {
-				if (lx->end - p < 2 || p[1] != '\'')
-					break;
-				p++;
-			} else if (*p == '\\' && escapes) {
-				escaped = true;
-				lx->backslash = lx->backslash || !lx->std_strings;
-				if (lx->end - p < 2)
-					return NULL;
-				p++;
-			}
-		}
+		const char *start = p;
+		p = skip_piece(lx, p, quoting, &escaped);
+		if (!p)
+			return NULL;
 		/* What is put together of escapes or pieces is not looked into: it may be anything. */
 		*now = *now || escaped || reads_as_now(start, p);
-		p++;
-		const char *more = string_continues(p, lx->end);
+		const char *more = string_continues(p + 1, lx->end, comment);
 		if (!more)
-			return p;
+			return p + 1;
 		*now = true;
 		p = more;
 	}
 }
 
 static void take_string(struct sql_lexer *lx, struct sql_token *tok, enum sql_token_kind kind, size_t prefix,
-                        bool escapes)
+                        enum quoting quoting)
 {
 	/* backslash is about plain literals only; E'' means the same under both settings. */
-	bool before = lx->backslash;
-	const char *p = skip_string(lx, tok->p + prefix + 1, escapes, &tok->now);
+	bool before = lx->backslash, comment = false;
+	const char *p = skip_string(lx, tok->p + prefix + 1, quoting, &tok->now, &comment);
 	if (kind == TOKEN_STRING && prefix > 0)
 		lx->backslash = before;
-	tok->kind = p ? kind : TOKEN_BAD;
+	/* libpg_query does not read on behind a comment, the server does. */
+	tok->kind = p && !comment ? kind : TOKEN_BAD;
 	tok->end = p ? p : lx->end;
 }
 
@@ -222,6 +240,11 @@ static void take_word(struct sql_lexer *lx, struct sql_token *tok)
 	tok->end = skip_word(tok->p, lx->end);
 }
 
+static enum quoting plain_quoting(const struct sql_lexer *lx)
+{
+	return lx->std_strings ? QUOTING_DOUBLED : QUOTING_ESCAPED;
+}
+
 static void take_prefixed(struct sql_lexer *lx, struct sql_token *tok)
 {
 	const char *p = tok->p;
@@ -230,33 +253,33 @@ static void take_prefixed(struct sql_lexer *lx, struct sql_token *tok)
 	switch (*p | 0x20) {
 	case 'b':
 		if (next == '\'') {
-			take_string(lx, tok, TOKEN_BITS, 1, false);
+			take_string(lx, tok, TOKEN_BITS, 1, QUOTING_NONE);
 			return;
 		}
 		break;
 	case 'x':
 		if (next == '\'') {
-			take_string(lx, tok, TOKEN_HEX, 1, false);
+			take_string(lx, tok, TOKEN_HEX, 1, QUOTING_NONE);
 			return;
 		}
 		break;
 	case 'n':
 		/* scan.l gives the keyword NCHAR and reads the rest as a plain literal. */
 		if (next == '\'') {
-			take_string(lx, tok, TOKEN_NATIONAL, 1, !lx->std_strings);
+			take_string(lx, tok, TOKEN_NATIONAL, 1, plain_quoting(lx));
 			tok->now = true;
 			return;
 		}
 		break;
 	case 'e':
 		if (next == '\'') {
-			take_string(lx, tok, TOKEN_STRING, 1, true);
+			take_string(lx, tok, TOKEN_STRING, 1, QUOTING_ESCAPED);
 			return;
 		}
 		break;
 	default: /* u */
 		if (next == '&' && after == '\'') {
-			take_string(lx, tok, TOKEN_STRING, 2, false);
+			take_string(lx, tok, TOKEN_STRING, 2, QUOTING_DOUBLED);
 			tok->now = true; /* escapes, by any character */
 			if (!lx->std_strings)
 				tok->kind = TOKEN_BAD; /* refused by every release */
@@ -416,7 +439,7 @@ void lexer_next(struct sql_lexer *lx, struct sql_token *tok)
 			take_colon(lx, tok);
 			break;
 		case START_QUOTE:
-			take_string(lx, tok, TOKEN_STRING, 0, !lx->std_strings);
+			take_string(lx, tok, TOKEN_STRING, 0, plain_quoting(lx));
 			break;
 		case START_DQUOTE:
 			take_quoted(lx, tok, TOKEN_QUOTED, 0);

@@ -2,6 +2,7 @@
 #include "sql/sqlparse.h"
 #include <pg_query.h>
 #include <string.h>
+#include <unistd.h>
 #include "base/mem.h"
 #include "base/rules.h"
 #include "facts_priv.h"
@@ -100,4 +101,9 @@ struct sql_facts *sqlparse_plpgsql(struct str body)
 	return facts_finish(&d);
 }
 
-void sqlparse_exit(void) { pg_query_exit(); }
+/* In other threads libpg_query's own thread-specific destructor frees the same memory again after pg_query_exit(). */
+void sqlparse_exit(void)
+{
+	if (gettid() == getpid())
+		pg_query_exit();
+}

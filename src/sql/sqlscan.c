@@ -194,7 +194,7 @@ static bool scan_ident(struct scan *s)
 		memcpy(s->qualifier, s->ident, sizeof(s->qualifier));
 	else
 		s->qualifier[0] = 0;
-	if (!sql_token_ident(&s->t, s->ident, sizeof(s->ident))) {
+	if (!sql_token_ident(&s->t, s->ident, sizeof(s->ident)) || !s->ident[0]) {
 		s->d->flags |= SQL_F_UNKNOWN_NODE;
 		return false;
 	}
@@ -235,8 +235,18 @@ static void touches(struct facts_draft *d)
 	d->flags |= SQL_F_MAY_TOUCH_SESSION;
 }
 
-/* What a command at the start of a PL/pgSQL statement does. */
-static void scan_command(struct facts_draft *d, const struct sql_token *t)
+static bool is_statement_word(const struct sql_token *t)
+{
+	return IS_ANY(t, STR("declare"), STR("begin"), STR("if"), STR("elsif"), STR("elseif"), STR("else"), STR("end"),
+	              STR("loop"), STR("while"), STR("for"), STR("foreach"), STR("exit"), STR("continue"),
+	              STR("return"), STR("raise"), STR("assert"), STR("null"), STR("perform"), STR("select"),
+	              STR("with"), STR("values"), STR("insert"), STR("update"), STR("delete"), STR("merge"), STR("get"),
+	              STR("open"), STR("fetch"), STR("move"), STR("close"), STR("case"), STR("when"), STR("exception"),
+	              STR("table"));
+}
+
+/* What a command at the start of a PL/pgSQL statement does; false: it is none that we know. */
+static bool scan_command(struct facts_draft *d, const struct sql_token *t)
 {
 	if (IS_ANY(t, STR("set"), STR("reset"), STR("discard"), STR("listen"), STR("unlisten"), STR("load"),
 	           STR("prepare"), STR("deallocate"), STR("start"), STR("abort"), STR("savepoint"), STR("release"),
@@ -256,17 +266,10 @@ static void scan_command(struct facts_draft *d, const struct sql_token *t)
 	} else if (IS_ANY(t, STR("do"))) {
 		d->flags |= SQL_F_DYNAMIC;
 		touches(d);
+	} else {
+		return is_statement_word(t);
 	}
-}
-
-static bool is_statement_word(const struct sql_token *t)
-{
-	return IS_ANY(t, STR("declare"), STR("begin"), STR("if"), STR("elsif"), STR("elseif"), STR("else"), STR("end"),
-	              STR("loop"), STR("while"), STR("for"), STR("foreach"), STR("exit"), STR("continue"),
-	              STR("return"), STR("raise"), STR("assert"), STR("null"), STR("perform"), STR("select"),
-	              STR("with"), STR("values"), STR("insert"), STR("update"), STR("delete"), STR("merge"), STR("get"),
-	              STR("open"), STR("fetch"), STR("move"), STR("close"), STR("case"), STR("when"), STR("exception"),
-	              STR("table"));
+	return true;
 }
 
 /* Words that count wherever they stand: they cannot be told from a column of that name, so they always count. */
@@ -306,10 +309,10 @@ static void plpgsql_ident(struct scan *s, enum start at, bool declaring)
 	/* F4: ('sq').nextval, x.nextval */
 	if (is_punct(&s->before, '.'))
 		facts_ref(s->d, &s->d->refs[REFS_columns], NULL, s->ident);
-	if (at != NOT_AT_START && !declaring)
-		scan_command(s->d, &s->t);
+	if (at == NOT_AT_START || declaring)
+		return;
 	/* A command that we do not know: word word. */
-	if (at == AT_START && !declaring && s->ahead.kind == TOKEN_WORD && !is_statement_word(&s->t)) {
+	if (!scan_command(s->d, &s->t) && at == AT_START && s->ahead.kind == TOKEN_WORD) {
 		s->d->flags |= SQL_F_UNKNOWN_NODE;
 		touches(s->d);
 	}

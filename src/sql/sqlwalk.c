@@ -27,7 +27,11 @@ static struct draft_ref *note(struct sqlwalk *w, enum fact_refs kind, const char
 
 static void note_list(struct sqlwalk *w, enum fact_refs kind, PgQuery__Node *const *list, size_t n, uint8_t arg)
 {
-	note(w, kind, name_from_end(list, n, 1), name_from_end(list, n, 0))->arg = arg;
+	const char *name = name_from_end(list, n, 0);
+	if (name && *name)
+		note(w, kind, name_from_end(list, n, 1), name)->arg = arg;
+	else
+		w->d->flags |= SQL_F_UNKNOWN_NODE;
 }
 
 static void note_alias(struct sqlwalk *w, const PgQuery__Alias *alias, const char *relation)

@@ -46,13 +46,13 @@ static bool check_row(struct shapes *shapes, char **v, int line)
 	struct route_policy policy = parse_policy(v[POLICY]);
 	const struct catalog *catalog = strcmp(v[CATALOG], "route") == 0 ? route_catalog : NULL;
 	struct sql_shape *shape =
-		shapes_get(shapes, str_of(v[SQL]), (struct sqlparse_options){ .std_strings = true }, NULL);
+	    shapes_get(shapes, str_of(v[SQL]), (struct sqlparse_options){ .std_strings = true }, NULL);
 	struct route_verdict got = shape_route(shape, catalog, &policy);
 	const char *target = route_target_name(got.target), *reason = route_reason_name(got.reason);
 	if (strcmp(target, v[TARGET]) == 0 && strcmp(reason, v[REASON]) == 0)
 		return true;
 	fprintf(stderr, TABLE ":%d: %s %s (%s), wanted %s %s: %s\n", line, target, reason, got.what ? got.what : "-",
-		v[TARGET], v[REASON], v[SQL]);
+	        v[TARGET], v[REASON], v[SQL]);
 	return false;
 }
 
