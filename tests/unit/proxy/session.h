@@ -76,6 +76,7 @@ static inline void session_free(struct session *x)
 	shapes_free(w->shapes);
 	params_unref(&w->params, x->client.profile);
 	params_unref(&w->params, x->client.startup);
+	params_unref(&w->params, x->client.view);
 	params_table_deinit(&w->params);
 	assert_null(w->params.by_key);
 	mem_free(x->client.application);
