@@ -6,6 +6,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/types.h>
 #include "base/check.h"
 #include "conf/config.h"
 
@@ -17,8 +18,10 @@ enum listener_mode {
 	LISTENER_TAKEOVER /* it is about to end: share the port with it, take the unix socket's name from it */
 };
 
-/* All or nothing.  Sockets that systemd hands over (LISTEN_FDS) take the place of the configured ones. */
-bool listeners_open(const struct config *cfg, enum listener_mode mode, char *err, size_t err_size) MUSTCHECK;
+/* All or nothing.  Sockets that systemd hands over (LISTEN_FDS) take the place of the configured ones.
+ * owner: of the unix socket's file; (uid_t)-1: whoever makes it. */
+bool listeners_open(const struct config *cfg, enum listener_mode mode, uid_t owner, char *err,
+                    size_t err_size) MUSTCHECK;
 void listeners_start(struct loop *loop);
 /* Takes what is still in the kernel's queues, then closes.  Idempotent. */
 void listeners_close(void);

@@ -33,6 +33,8 @@ struct usage {
 
 struct usage_table {
 	struct usage *entries; /* uthash; owned */
+	const void *last_of;   /* the dbuser that was looked up last, and its entry: neighbours are mostly of one */
+	struct usage *last;
 	struct stats_block total;
 	unsigned clients, console_clients, login_clients, server_pools, servers, idle_servers;
 	uint64_t cancels;

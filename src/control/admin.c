@@ -59,6 +59,7 @@ const char *admin_user(const struct client *c) { return c->local ? c->local->use
 
 /* --- jobs --- */
 
+/* Its timer may be running, and its rows half made. */
 static void job_free(struct job *job)
 {
 	loop_timer_stop(&job->timer);
@@ -132,6 +133,7 @@ static struct portal *find_portal(const struct local_session *s, struct str name
 	return NULL;
 }
 
+/* As a server does at the end of a transaction, which here is every Sync. */
 static void close_portals(struct local_session *s)
 {
 	struct portal *p;
@@ -219,6 +221,7 @@ static void put_binary_numeric(struct wire_writer *ww, uint64_t value)
 		ww_u16(ww, digits[--n]);
 }
 
+/* pgjdbc asks for binary values after five executions, asyncpg always. */
 static void put_value(struct wire_writer *ww, const char *value, enum show_type type, bool binary)
 {
 	int64_t n = 0;
@@ -272,6 +275,7 @@ static void put_tag(struct wire_writer *ww, const struct portal *p)
 	msg_put_command_complete(ww, str_of(tag));
 }
 
+/* Only the letter of ReadyForQuery follows: drivers that sent BEGIN check it before they send COMMIT. */
 static void note_transaction(struct local_session *s, const char *tag)
 {
 	if (strcmp(tag, "BEGIN") == 0 || strcmp(tag, "START TRANSACTION") == 0)
@@ -346,6 +350,7 @@ static void run(struct local_session *s, struct portal *p)
 	command_run(p->job, s->role);
 }
 
+/* Never moved: the answer's columns may point into its call. */
 static struct job *new_job(struct local_session *s)
 {
 	struct job *job = mem_zalloc(sizeof *job);
@@ -378,6 +383,7 @@ static void on_query(struct local_session *s, struct str sql)
 	run(s, p);
 }
 
+/* A console client may not fill the worker's memory by names. */
 static bool too_many(struct local_session *s)
 {
 	struct pgerr err;
@@ -395,6 +401,7 @@ static void send_simple_reply(struct local_session *s, void (*put)(struct wire_w
 	(void)!send_out(s, &ww);
 }
 
+/* Errors of syntax are reported here, as by a server, although the text is read again by Execute. */
 static void on_parse(struct local_session *s, const struct msg_parse *m)
 {
 	struct command_call call;
@@ -423,6 +430,7 @@ static void on_parse(struct local_session *s, const struct msg_parse *m)
 	send_simple_reply(s, msg_put_parse_complete);
 }
 
+/* None given: text for all; one: the same for all; else one per column. */
 static void read_formats(struct portal *p, const struct msg_bind_rest *rest)
 {
 	for (unsigned i = 0; i < SHOW_COLUMNS_MAX && rest->result_format_count; i++) {
@@ -595,6 +603,7 @@ static bool on_message(struct local_session *s, const struct frame *f)
 	}
 }
 
+/* What is not the protocol ends the session: after a bad length the next message cannot be found. */
 static void end_session(struct client *c, uint8_t type)
 {
 	struct pgerr err;
@@ -634,6 +643,7 @@ static bool take_message(struct client *c)
 	return c->state == CLIENT_LOCAL;
 }
 
+/* c->in holds whatever has come; a message larger than it can hold is refused by take_message(). */
 static void on_request(struct client *c)
 {
 	while (take_message(c))
@@ -642,6 +652,7 @@ static void on_request(struct client *c)
 
 /* --- welcome --- */
 
+/* The same test as at login, where it spares a password; the name alone, over TCP, means nothing. */
 static bool is_owner_by_socket(const struct client *c, const char *user)
 {
 	uid_t uid;
@@ -651,6 +662,7 @@ static bool is_owner_by_socket(const struct client *c, const char *user)
 	       net_peer_cred(c->stream.fd, &uid, &gid, &pid) && uid == geteuid();
 }
 
+/* auth_type=any has no users that could be told apart: everybody is admin, as in PgBouncer. */
 static bool role_of(const struct client *c, const char *user, enum admin_role *role)
 {
 	const struct config *cfg = c->worker->runtime->config;
@@ -715,6 +727,7 @@ static bool on_open(struct client *c, const char *user, struct pgerr *err)
 	return false;
 }
 
+/* A command that has asked other threads goes on without us and frees itself. */
 static void on_close_client(struct client *c)
 {
 	struct local_session *s = c->local;

@@ -37,6 +37,7 @@ static void on_worker(struct worker *w, void *arg)
 		r->fn(w, r->arg);
 }
 
+/* Counted down last: until then the arguments are in use. */
 static void on_back(void *arg)
 {
 	struct round_trip *r = arg;

@@ -65,6 +65,7 @@ static const struct own_setting {
 	{ "transaction_isolation", "read committed" },
 };
 
+/* Case does not matter: DateStyle, datestyle. */
 static const struct own_setting *find_own_setting(struct str name)
 {
 	for (size_t i = 0; i < ARRAY_LEN(own_settings); i++) {
@@ -91,6 +92,7 @@ static void on_rows(struct show_query *q)
 	job_finish(job);
 }
 
+/* Questions are refused once the process stops; the session ends a moment later. */
 static void fail_stopping(struct job *job) { job_fail(job, SQLSTATE_ADMIN_SHUTDOWN, "the process is shutting down"); }
 
 static void do_show(struct job *job)
@@ -103,6 +105,7 @@ static void do_show(struct job *job)
 	fail_stopping(job);
 }
 
+/* application_name is the client's own; the others never change. */
 static void do_show_own(struct job *job)
 {
 	const struct own_setting *own = find_own_setting(str_of(job->call.name));
@@ -206,6 +209,7 @@ static void on_ordered(void *arg)
 
 enum order_wait { ORDER_ONLY, ORDER_AND_WAIT };
 
+/* A name that no entry and no "*" serves would be obeyed silently and do nothing: a typo in a switchover script. */
 static void start_order(struct job *job, enum db_action action, enum order_wait wait)
 {
 	const char *name = job->call.has_name ? job->call.name : NULL;
@@ -229,6 +233,7 @@ static void do_reconnect(struct job *job) { start_order(job, DB_RECONNECT, ORDER
 static void do_kill(struct job *job) { start_order(job, DB_KILL, ORDER_ONLY); }
 static void do_wait_close(struct job *job) { start_order(job, DB_COUNT, ORDER_AND_WAIT); }
 
+/* May close the very session that asked: the job then finishes without one. */
 static void kill_one(struct worker *w, void *arg)
 {
 	struct job *job = arg;
@@ -322,6 +327,7 @@ void command_run(struct job *job, enum admin_role role)
 static char *help_text; /* owned; made at first use by a worker, under help_once */
 static pthread_once_t help_once = PTHREAD_ONCE_INIT;
 
+/* From the tables themselves, so that it cannot be out of date. */
 static void make_help(void)
 {
 	struct buf b = { 0 };
@@ -409,6 +415,7 @@ static bool unquote(struct str text, char *out, size_t size)
 	return true;
 }
 
+/* Unquoted names keep their case: [databases] is not SQL. */
 static bool take_name(struct reader *r, char out[COMMAND_NAME_SIZE])
 {
 	bool ok = false;
@@ -477,6 +484,7 @@ static bool read_table(struct reader *r, struct command_call *call, struct pgerr
 	return true;
 }
 
+/* SHOW TIME ZONE is the one setting of two words. */
 static bool read_own_show(struct reader *r, struct command_call *call)
 {
 	bool is_zone = take_word(r, "TIME") && take_word(r, "ZONE");
@@ -528,6 +536,7 @@ static bool read_setting(struct reader *r, struct command_call *call, struct pge
 	return true;
 }
 
+/* PgBouncer's words; without one it is at once. */
 static bool read_shutdown(struct reader *r, struct command_call *call)
 {
 	call->number = SHUTDOWN_NOW;
@@ -593,6 +602,7 @@ static bool read_arguments(const struct command *cmd, struct reader *r, struct c
 	return take_end(r) || bad_argument(err, "something follows that does not belong to the command");
 }
 
+/* Pure: nothing is looked up but the tables of this file and of control/show. */
 bool command_parse(struct str text, struct command_call *call, struct pgerr *err)
 {
 	struct reader start = { 0 };

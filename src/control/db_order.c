@@ -11,6 +11,7 @@
 #include "proxy/server.h"
 #include "proxy/worker.h"
 
+/* By the name that clients use: two entries of one server database are two for the operator. */
 static bool is_meant(const struct db_order *o, const struct dbuser *du)
 {
 	return !o->database || strcmp(o->database, du->database) == 0;
@@ -41,6 +42,7 @@ static void retire_servers(struct pool *p, const char *why)
 	close_idle_servers(p, why);
 }
 
+/* What runs there is cancelled first: a backend does not notice that nobody listens until it writes. */
 static void cut_servers(struct pool *p)
 {
 	struct server *s, *next;
@@ -63,6 +65,7 @@ static void kill_clients(struct worker *w, const struct db_order *o)
 	}
 }
 
+/* Idle ones are gone already; connecting ones are of the old epoch too and count. */
 static unsigned count_old(const struct pool *p)
 {
 	const struct server *s;

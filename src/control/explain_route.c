@@ -50,6 +50,7 @@ static enum route_wish wish_of(enum route_mode mode)
 	return ROUTE_WISH_AUTO;
 }
 
+/* Outside a transaction: what a transaction does to a statement depends on what it has done before. */
 static struct route_policy policy_of(const struct dbuser *du, const struct sql_hint *hint)
 {
 	struct conf_routing routing = config_routing(du->config, du->conf, du->conf_user, NULL);
@@ -111,6 +112,8 @@ static void answer(struct job *job, struct dbuser *du, const struct catalog *cat
 	job_finish(job);
 }
 
+/* Facts are loaded on the monitor's thread; until they are proved everything unknown goes to the primary, which would
+ * be a true answer, but not one to learn from. */
 static void look(struct job *job)
 {
 	struct worker *w = job->worker;

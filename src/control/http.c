@@ -57,6 +57,7 @@ struct page {
 
 /* --- answering --- */
 
+/* Nothing may be cached: a load balancer that reads yesterday's health is worse than none. */
 static void send_body(struct evhttp_request *req, int code, const char *type, const void *body, size_t n)
 {
 	struct evbuffer *out = evhttp_request_get_output_buffer(req);
@@ -72,6 +73,7 @@ static void send_text(struct evhttp_request *req, int code, const char *text)
 	send_body(req, code, "text/plain", text, strlen(text));
 }
 
+/* The request itself belongs to evhttp. */
 static void visit_free(struct visit *v)
 {
 	usage_free(v->usage);
@@ -81,6 +83,7 @@ static void visit_free(struct visit *v)
 	self.pending--;
 }
 
+/* The connection may have gone while the workers were asked. */
 static void finish(struct visit *v, bool ok)
 {
 	if (v->req) {
@@ -163,6 +166,7 @@ static void on_table(struct show_query *q)
 	finish(v, true);
 }
 
+/* One at a time: two rounds over the workers at once would gain nothing and double what is held. */
 static bool ask_next_table(struct visit *v)
 {
 	char key[64];
@@ -183,6 +187,7 @@ static const struct page *find_page(const char *path)
 	return strcmp(path, status_page.path) == 0 ? &status_page : NULL;
 }
 
+/* A bound on what may be under way: each visit costs every worker some microseconds. */
 static void on_request(struct evhttp_request *req, void *arg UNUSED)
 {
 	const struct evhttp_uri *uri = evhttp_request_get_evhttp_uri(req);
@@ -213,6 +218,7 @@ static void on_request(struct evhttp_request *req, void *arg UNUSED)
 
 /* --- life --- */
 
+/* A port below 1024 needs root, and a port that is taken should end the start, not show up in the log later. */
 bool http_open(const struct config *cfg, char *err, size_t err_size)
 {
 	struct net_listen_options o = { .reuseport = cfg->so_reuseport };

@@ -41,7 +41,7 @@ static struct {
 	struct lifecycle_options options;
 	_Atomic enum lifecycle_phase phase; /* read by any thread */
 	struct loop_timer drain;
-	struct loop_timer lock;    /* after a takeover: until the predecessor has ended */
+	struct loop_timer lock; /* after a takeover: until the predecessor has ended */
 	bool drain_asked;       /* a round over the workers is under way */
 	bool send_waiting_away; /* DRAINING: also clients that wait for a server */
 	bool log_is_file;       /* who starts us does not see the log */
@@ -62,6 +62,7 @@ static void log_errors(const struct config_errors *errs)
 		log_warning(NULL, "%d more messages are not shown", errs->n_dropped);
 }
 
+/* -q must silence standard error even where no log file is set, as init scripts of PgBouncer expect. */
 static const char *log_path(const struct config *cfg)
 {
 	if (*cfg->logfile)
@@ -69,6 +70,8 @@ static const char *log_path(const struct config *cfg)
 	return self.options.quiet ? "/dev/null" : NULL;
 }
 
+/* Also at each reload: whoever rotates logs moves the file away and sends SIGHUP.  The old file stays in use when
+ * the new one cannot be opened. */
 static bool open_log(const struct config *cfg, char *err, size_t err_size)
 {
 	if (log_open(log_path(cfg), cfg->log_format, config_log_level(cfg))) {
@@ -79,6 +82,8 @@ static bool open_log(const struct config *cfg, char *err, size_t err_size)
 	return false;
 }
 
+/* The monitor logs in by itself, since pass-through keeps no password: as monitor_user, else as auth_user, whose
+ * password then stands in auth_file (only a plain one is of use: a SCRAM secret cannot log in). */
 static void watch_servers(bool is_start)
 {
 	const struct config *cfg = self.runtime->config;
@@ -92,6 +97,7 @@ static void watch_servers(bool is_start)
 	cluster_setup_watch(cfg);
 }
 
+/* So that "what did this reload do?" can be answered from the log; secrets come masked. */
 static void log_changes(const struct config *old_cfg, const struct config *new_cfg)
 {
 	struct config_changes changes = config_diff(old_cfg, new_cfg);
@@ -124,6 +130,7 @@ static bool apply(struct config *cfg, struct pgerr *err)
 	return true;
 }
 
+/* Read whole before anything is touched: a file with one bad line changes nothing. */
 bool lifecycle_reload(struct pgerr *err)
 {
 	struct config_source source = self.options.source;
@@ -157,6 +164,7 @@ bool lifecycle_reload(struct pgerr *err)
 	return ok;
 }
 
+/* The same way as a reload, with a copy that differs in one key: one path to test, and the same checks. */
 bool lifecycle_set(struct str key, struct str value, struct pgerr *err)
 {
 	char *why = NULL;
@@ -197,6 +205,7 @@ static bool may_finish(const struct client *c)
 	return false;
 }
 
+/* 57P01 is what PostgreSQL says at its own shutdown: drivers and pools know it and connect anew. */
 static void send_away(struct worker *w, void *arg UNUSED)
 {
 	struct client *c, *next;
@@ -211,6 +220,8 @@ static void send_away(struct worker *w, void *arg UNUSED)
 
 static void on_sent_away(void *arg UNUSED) { self.drain_asked = false; }
 
+/* Looks again and again because a transaction's end is seen on a worker, which should not have to know that somebody
+ * waits for it. */
 static void on_drain_look(struct loop_timer *t UNUSED)
 {
 	if (self.phase < LIFECYCLE_LEAVING || self.phase == LIFECYCLE_STOPPING)
@@ -275,6 +286,7 @@ static void on_signal(evutil_socket_t number, short what UNUSED, void *arg UNUSE
 	}
 }
 
+/* Inherited by the threads started under it; the main thread alone takes signals. */
 static void block_signals(sigset_t *old)
 {
 	sigset_t set;
@@ -315,6 +327,7 @@ static void end_predecessor(pid_t predecessor)
 	loop_timer_start_periodic(&self.lock, LOCK_LOOK_US);
 }
 
+/* A warning and no error: limits are often far above what will ever be used. */
 static void check_file_limit(const struct config *cfg)
 {
 	unsigned long have = process_raise_file_limit();
@@ -354,7 +367,8 @@ static bool prepare(struct config *cfg, pid_t *predecessor, char *err, size_t er
 	}
 	give_log_away(cfg, &user);
 	if (!process_open_pidfile(cfg->pidfile, o->takeover ? predecessor : NULL, err, err_size) ||
-	    !listeners_open(cfg, o->takeover ? LISTENER_TAKEOVER : LISTENER_ALONE, err, err_size) ||
+	    !listeners_open(cfg, o->takeover ? LISTENER_TAKEOVER : LISTENER_ALONE, user.name ? user.uid : (uid_t)-1,
+	                    err, err_size) ||
 	    !http_open(cfg, err, err_size))
 		goto end;
 	check_file_limit(cfg);
@@ -370,6 +384,8 @@ end:
 	return process_daemonize(err, err_size);
 }
 
+/* The console must be known before the first client can be accepted, the monitor before the first one asks for
+ * facts. */
 static bool start_threads(void)
 {
 	const struct config *cfg = self.runtime->config;
@@ -418,6 +434,7 @@ static void end_all(void)
 	log_info(NULL, "stopped");
 }
 
+/* SIGPIPE would end the process when a client leaves at the wrong moment. */
 int lifecycle_run(struct config *cfg, const struct lifecycle_options *options)
 {
 	char err[512] = "";
@@ -435,16 +452,19 @@ int lifecycle_run(struct config *cfg, const struct lifecycle_options *options)
 		return 1;
 	}
 	process_write_pidfile();
-	bool ok = start_threads();
-	if (ok) {
-		listeners_start(self.loop);
-		if (predecessor)
-			end_predecessor(predecessor);
-		self.phase = LIFECYCLE_RUNNING;
-		process_notify("READY=1");
-		while (self.phase != LIFECYCLE_STOPPING)
-			loop_turn(self.loop, LOOP_WAIT);
+	if (!start_threads()) {
+		/* Threads that did start cannot be ended one by one; the process's end takes them along. */
+		listeners_close();
+		process_remove_pidfile();
+		return 1;
 	}
+	listeners_start(self.loop);
+	if (predecessor)
+		end_predecessor(predecessor);
+	self.phase = LIFECYCLE_RUNNING;
+	process_notify("READY=1");
+	while (self.phase != LIFECYCLE_STOPPING)
+		loop_turn(self.loop, LOOP_WAIT);
 	end_all();
-	return ok ? 0 : 1;
+	return 0;
 }

@@ -84,6 +84,7 @@ static struct {
 	char *path; /* owned */
 } pidfile = { .fd = -1 };
 
+/* 0: no such process.  1 and less are never ours, and kill() would read them as something else. */
 static pid_t pid_in(int fd)
 {
 	char text[32];
@@ -120,6 +121,7 @@ bool process_open_pidfile(const char *path, pid_t *predecessor, char *err, size_
 	return true;
 }
 
+/* Only now, in the child of process_daemonize(): the parent's number would be wrong. */
 void process_write_pidfile(void)
 {
 	char text[32];
@@ -152,6 +154,7 @@ void process_remove_pidfile(void)
 
 /* --- daemon --- */
 
+/* One fork is enough: the child leads its session but never opens a terminal (all opens are of files and sockets). */
 bool process_daemonize(char *err, size_t err_size)
 {
 	pid_t pid = fork();
@@ -171,6 +174,7 @@ bool process_daemonize(char *err, size_t err_size)
 
 /* --- limits --- */
 
+/* The soft limit is 1024 on most systems for the sake of select(), which is not used here. */
 unsigned long process_raise_file_limit(void)
 {
 	struct rlimit r;
@@ -228,6 +232,7 @@ static int cgroup_cpus(void)
 	}
 }
 
+/* A container with half a processor on a host of 64 must not start 16 workers that throttle each other. */
 int process_usable_cpus(void)
 {
 	cpu_set_t set;
@@ -240,6 +245,7 @@ int process_usable_cpus(void)
 
 /* --- service manager --- */
 
+/* Without an answer to wait for: a manager that is gone must not hold us up. */
 void process_notify(const char *state)
 {
 	const char *path = getenv("NOTIFY_SOCKET");

@@ -41,6 +41,7 @@ static json_t *json_text(const char *s)
 	return text;
 }
 
+/* What does not fit JSON's integers stays text: a wrong number would be worse. */
 static json_t *json_cell(const char *value, enum show_type type)
 {
 	int64_t n;
@@ -158,6 +159,7 @@ struct metrics {
 };
 
 static void put(struct metrics *m, const char *fmt, ...) PRINTF_LIKE(2, 3);
+/* Fails stickily: asked once, at the end. */
 static void put(struct metrics *m, const char *fmt, ...)
 {
 	char line[1024];
@@ -263,6 +265,7 @@ static void put_up(struct server_metric *s, const struct monitor_row *row, const
 	put(s->m, "pgweir_%s{%s} %d\n", s->name, labels, row->role == HOST_PRIMARY || row->role == HOST_REPLICA);
 }
 
+/* One sample per role, so that a change is visible as two edges and can be counted. */
 static void put_role(struct server_metric *s, const struct monitor_row *row, const char *labels)
 {
 	for (int role = 0; role < HOST_ROLE_COUNT; role++)
@@ -270,6 +273,7 @@ static void put_role(struct server_metric *s, const struct monitor_row *row, con
 		    (int)row->role == role);
 }
 
+/* Unknown lag is no sample, not 0: an alert on absence is the right one. */
 static void put_lag(struct server_metric *s, const struct monitor_row *row, const char *labels)
 {
 	if (row->role == HOST_REPLICA && row->lag_us != HOST_LAG_UNKNOWN)

@@ -38,6 +38,7 @@ void show_rows_free(struct show_rows *r)
 	r->n_cells = r->cap = 0;
 }
 
+/* Doubling: SHOW CLIENTS of ten thousand clients has a quarter of a million cells. */
 static void add_cell(struct show_rows *r, size_t value)
 {
 	if (r->n_cells == r->cap) {
@@ -68,6 +69,7 @@ void show_printf(struct show_rows *r, const char *fmt, ...)
 	show_text(r, text);
 }
 
+/* Objects note monotonic times only, so the wall clock's time is worked out when somebody asks. */
 void show_time(struct show_rows *r, uint64_t mono_us)
 {
 	char text[64];
@@ -109,6 +111,7 @@ const struct show_table *show_find(struct str name)
 	return NULL;
 }
 
+/* The first worker's configuration stands for all: a reload under way would show a mixture otherwise. */
 static void on_worker(struct worker *w, void *arg)
 {
 	struct show_query *q = arg;

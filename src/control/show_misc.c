@@ -42,6 +42,7 @@ const struct show_table show_config = { "CONFIG", "settings",    config_columns,
 
 static const struct show_column version_columns[] = { { "version", SHOW_TEXT } };
 
+/* Tools look for the version of PgBouncer that they know. */
 static void version_finish(struct show_query *q)
 {
 	show_text(&q->rows, "pgweir " PGWEIR_VERSION " (PgBouncer 1.25 compatible)");
@@ -53,6 +54,7 @@ const struct show_table show_version = { "VERSION", "version", version_columns, 
 
 static const struct show_column state_columns[] = { { "key", SHOW_TEXT }, { "value", SHOW_TEXT } };
 
+/* Paused as a whole means every database that is in use. */
 static void state_finish(struct show_query *q)
 {
 	bool paused = q->usage->entries != NULL;

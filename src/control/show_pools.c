@@ -42,11 +42,13 @@ static const struct show_column pools_columns[] = {
 	{ "sv_pinned", SHOW_INT },
 };
 
+/* Connecting, handshake and login are one state in PgBouncer. */
 static unsigned login_servers(const struct usage *u)
 {
 	return u->servers[SERVER_CONNECTING] + u->servers[SERVER_TLS] + u->servers[SERVER_LOGIN];
 }
 
+/* Waiting for a standby, for a primary or for the greeting is waiting too: what counts is that the client does. */
 static void pools_row(struct show_rows *r, const struct usage *u, const struct config *cfg)
 {
 	const struct conf_database *db = config_database(cfg, str_of(u->database));
@@ -130,6 +132,7 @@ static void put_own_counters(struct show_rows *r, const struct stats_block *b)
 
 enum stats_part { STATS_TOTAL = 1, STATS_AVERAGE = 2, STATS_OWN = 4 };
 
+/* One function for four tables, so that they cannot disagree on the order. */
 static void stats_row(struct show_rows *r, const char *database, const struct stats_block *total,
                       const struct stats_block *average, unsigned parts)
 {
@@ -261,6 +264,7 @@ struct database_sum {
 	bool paused, found;
 };
 
+/* Per database name of the client, over its users. */
 static struct database_sum sum_of_database(const struct usage_table *t, const char *name)
 {
 	struct database_sum s = { 0 };
@@ -374,6 +378,7 @@ static void users_row(struct show_query *q, const char *name)
 	show_u64(r, clients);
 }
 
+/* Entries are sorted by database, so a user may come up several times. */
 static bool is_first_of_user(const struct usage_table *t, const struct usage *of)
 {
 	const struct usage *u = t->entries;

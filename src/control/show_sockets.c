@@ -47,6 +47,7 @@ static void put_addr(struct show_rows *r, const struct net_addr *addr)
 	show_u64(r, net_addr_port(addr));
 }
 
+/* A system call per row; only asked for by people. */
 static void put_local_addr(struct show_rows *r, const struct stream *s)
 {
 	struct net_addr addr;
@@ -61,6 +62,7 @@ static void put_tls(struct show_rows *r, const struct stream *s)
 
 /* --- CLIENTS --- */
 
+/* The same four states as in SHOW POOLS (control/usage.c). */
 static bool is_waiting(const struct client *c)
 {
 	return c->state == CLIENT_WAIT_SERVER || c->state == CLIENT_WAIT_FRESH || c->state == CLIENT_WAIT_PRIMARY ||
@@ -91,6 +93,7 @@ static void put_wait(struct show_rows *r, const struct client *c, uint64_t now)
 	show_u64(r, us % MONO_SEC);
 }
 
+/* Clients that are still logging in are left out, as in PgBouncer; SHOW LISTS counts them. */
 static void clients_row(struct show_rows *r, const struct client *c, uint64_t now)
 {
 	show_text(r, "C");
@@ -141,6 +144,7 @@ static const struct show_column servers_columns[] = {
 	SOCKET_COLUMNS, { "worker", SHOW_INT }, { "host", SHOW_TEXT }, { "role", SHOW_TEXT }, { "pinned", SHOW_INT },
 };
 
+/* PgBouncer's words: "used" has lost its client and is not clean yet, "tested" runs a query of ours. */
 static const char *server_state_text(const struct server *s)
 {
 	switch (s->state) {
@@ -223,6 +227,7 @@ static const struct show_column pins_columns[] = {
 	{ "connect_time", SHOW_TEXT },     { "request_time", SHOW_TEXT },
 };
 
+/* Every reason, in the order of sql/facts.h. */
 static void put_pins(struct show_rows *r, uint32_t pins)
 {
 	char text[256] = "";

@@ -34,6 +34,7 @@ static struct {
 static uint64_t per_second(uint64_t n, uint64_t us) { return us ? n * MONO_SEC / us : 0; }
 static uint64_t each(uint64_t us, uint64_t n) { return n ? us / n : 0; }
 
+/* Times are per transaction and per query, as PgBouncer's averages are; all else per second. */
 struct stats_block stats_rates(const struct stats_block *d, uint64_t us)
 {
 	struct stats_block r;
@@ -69,6 +70,7 @@ static void log_line_of(const struct stats_block *a)
 	         (unsigned long long)a->xact_us, (unsigned long long)a->query_us, (unsigned long long)a->wait_us);
 }
 
+/* A database that is gone keeps its series: its counters stand still, and so its averages are 0. */
 static void on_read(void *arg)
 {
 	struct usage_table *t = arg;
@@ -96,6 +98,7 @@ static void on_read(void *arg)
 
 static void read_worker(struct worker *w, void *arg) { usage_add_worker(arg, w); }
 
+/* A round that is late is not doubled: the next one covers both periods. */
 static void on_timer(struct loop_timer *timer UNUSED)
 {
 	struct usage_table *t;

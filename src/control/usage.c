@@ -48,13 +48,18 @@ static int compare(const struct usage *a, const struct usage *b)
 
 void usage_sort(struct usage_table *t) { HASH_SORT(t->entries, compare); }
 
+/* dbusers of different workers with the same names meet in one entry. */
 static struct usage *entry_of(struct usage_table *t, const struct dbuser *du)
 {
 	struct usage *u;
+	if (t->last_of == du)
+		return t->last;
 	HASH_FIND(hh, t->entries, du->key, du->key_len, u);
+	t->last_of = du;
+	t->last = u;
 	if (u)
 		return u;
-	u = mem_zalloc(sizeof *u + du->key_len);
+	u = t->last = mem_zalloc(sizeof *u + du->key_len);
 	memcpy(u->key, du->key, du->key_len);
 	u->key_len = du->key_len;
 	u->database = u->key;
@@ -73,6 +78,7 @@ static void add_dbuser(struct usage_table *t, const struct dbuser *du)
 	stats_block_add(&u->stats, &du->stats);
 }
 
+/* Times may be a turn old, so that a wait could seem to lie in the future. */
 static void note_wait(struct usage *u, const struct client *c, uint64_t now_us)
 {
 	uint64_t waited = now_us - c->wait_since_us;
@@ -135,6 +141,7 @@ static void add_pool(struct usage_table *t, const struct pool *p)
 	add_server(t, u, s);
 }
 
+/* Costs some tens of nanoseconds per client; no formatting happens here. */
 void usage_add_worker(struct usage_table *t, struct worker *w)
 {
 	uint64_t now = loop_now_us(w->loop);

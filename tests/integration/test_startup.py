@@ -128,7 +128,8 @@ def test_root_becomes_somebody(workspace, cluster):
     folder = workspace.folder("rooted")
     os.chown(folder, 0, 0)  # only root may write here
     folder.chmod(0o755)
-    proxy = Pgweir(cluster, settings={"user": "postgres", "pidfile": folder / "pgweir.pid", "logfile": folder / "pgweir.log"})
+    proxy = Pgweir(cluster, settings={"user": "postgres", "pidfile": folder / "pgweir.pid", "logfile": folder / "pgweir.log",
+                                      "unix_socket_dir": "/tmp", "unix_socket_mode": "0700"})
     proxy.write_config()
     process = subprocess.Popen([workspace.executable(binary()), proxy.ini], cwd=workspace.root, stderr=subprocess.PIPE)
     try:
@@ -141,6 +142,7 @@ def test_root_becomes_somebody(workspace, cluster):
     finally:
         assert end(process) == 0, process.stderr.read()
     assert (folder / "pgweir.log").stat().st_uid == pwd.getpwnam("postgres").pw_uid
+    assert not os.path.exists(f"/tmp/.s.PGSQL.{proxy.port}")
     assert (folder / "pgweir.pid").read_text() == ""  # it may not be removed, but is emptied
 
 
