@@ -126,6 +126,7 @@ struct server {
 	bool tx_spoiled;           /* an error or a rollback since pending was set */
 	bool owes_sync;            /* a Sync of ours is due once the large message under way is through (A1) */
 	bool copy_sync;            /* a Sync was sent ahead of COPY data; the server may have taken it for one after all */
+	bool prelude_failed;       /* one of our own statements in front of the client's failed (A1) */
 	bool skipping;             /* after an error in a segment that is still open: the server skips up to Sync */
 	enum reset_kind resetting;
 	bool needs_reset_query;    /* was held by a session: server_reset_query before the next client */

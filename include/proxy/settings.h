@@ -30,6 +30,8 @@ void settings_options_end(struct settings_options *o);
 
 /* After login: the client's routing, tag and profile. */
 void settings_start_session(struct client *c);
+/* The configuration behind the client has been replaced. */
+void settings_follow_config(struct client *c);
 /* Routing after a change of the session's or transaction's settings. */
 void settings_refresh_routing(struct client *c);
 

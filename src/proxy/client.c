@@ -354,6 +354,7 @@ static void drop_failed_segment(struct client *c, const struct pgerr *err)
 	c->emitted = 0;
 	c->seg.open = c->seg.kept = false;
 	c->copy = COPY_NONE;
+	client_stmts_clear_sent(&c->stmts, &w->texts);
 	(void)!local_reject(c, end, err);
 }
 

@@ -4,6 +4,7 @@
  * whether a database exists is told only to who is who they say. */
 #include "proxy/client_login.h"
 
+#include <pwd.h>
 #include <stdio.h>
 #include <unistd.h>
 #include <openssl/rand.h>
@@ -398,6 +399,18 @@ static bool certificate_fits(const struct client *c)
 	       strcmp(cn, c->login->user) == 0;
 }
 
+/* The operating system's user at the other end of the unix socket has the name that the client says. */
+static bool peer_fits(const struct client *c)
+{
+	uid_t uid;
+	gid_t gid;
+	pid_t pid;
+	struct passwd pw, *found = NULL;
+	char room[1024];
+	return c->login->is_unix && net_peer_cred(c->stream.fd, &uid, &gid, &pid) &&
+	       getpwuid_r(uid, &pw, room, sizeof room, &found) == 0 && found && strcmp(found->pw_name, c->login->user) == 0;
+}
+
 static bool console_by_socket(const struct client *c)
 {
 	uid_t uid;
@@ -419,6 +432,10 @@ static void begin_auth(struct client *c)
 		l->exchange = AUTH_EXCHANGE_NONE;
 	} else if (method == AUTH_METHOD_CERT) {
 		l->exchange = certificate_fits(c) ? AUTH_EXCHANGE_NONE : AUTH_EXCHANGE_REJECT;
+	} else if (method == AUTH_METHOD_PEER) {
+		l->exchange = peer_fits(c) ? AUTH_EXCHANGE_NONE : AUTH_EXCHANGE_REJECT;
+	} else if (method == AUTH_METHOD_HBA) {
+		l->exchange = AUTH_EXCHANGE_REJECT; /* runtime_new() has refused it */
 	} else {
 		enum secret_kind kind = secret ? secret_parse(str_of(secret)) : userdb_typical_kind(l->users);
 		l->exchange = auth_exchange_pick(method, kind);

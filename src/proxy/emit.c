@@ -5,6 +5,7 @@
 #include "base/rules.h"
 #include "proxy/database.h"
 #include "proxy/params.h"
+#include "proxy/plan.h"
 #include "proxy/pstmt.h"
 #include "proxy/settings.h"
 #include "proxy/worker.h"
@@ -227,7 +228,7 @@ static void put_begin(struct emit *e)
 		break;
 	}
 	if (!isolation && e->s->is_replica && !RULE_BROKEN(C2))
-		isolation = e->c->du->primary_isolation;
+		isolation = plan_isolation(e->c);
 	const char *access = b->read_only == SQL_YES ? " READ ONLY" : b->read_only == SQL_NO ? " READ WRITE" : "";
 	const char *deferrable = b->deferrable == SQL_YES ? " DEFERRABLE" : b->deferrable == SQL_NO ? " NOT DEFERRABLE" : "";
 	int n = snprintf(sql, sizeof sql, "BEGIN%s%s%s", isolation_words(isolation), access, deferrable);

@@ -42,6 +42,9 @@ static void forget_transaction(struct client *c)
 {
 	c->tx = CTX_NONE;
 	c->begin = (struct sql_begin){ 0 };
+	c->xact_us = 0;
+	c->tx_flags = 0;
+	c->tx_has_state = false;
 	if (c->tx_routing.set) {
 		c->tx_routing = (struct conf_routing){ 0 };
 		settings_refresh_routing(c);

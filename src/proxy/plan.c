@@ -8,12 +8,15 @@
 #include "sql/shapes.h"
 #include "wire/msg.h"
 
+/* Any case, as in guc.c; 0 for what is none. */
 static char letter_of(const char *isolation)
 {
-	if (!isolation)
-		return 0;
-	/* serializable, repeatable read, read committed, read uncommitted */
-	return isolation[0] == 's' ? 's' : isolation[0] == 'r' && isolation[2] == 'p' ? 'r' : isolation[5] == 'u' ? 'u' : 'c';
+	static const char *const words[] = { "serializable", "repeatable read", "read committed", "read uncommitted" };
+	for (size_t i = 0; i < ARRAY_LEN(words); i++) {
+		if (str_ieq(str_of(isolation), str_of(words[i])))
+			return "srcu"[i];
+	}
+	return 0;
 }
 
 char plan_isolation(const struct client *c)
@@ -30,17 +33,19 @@ char plan_isolation(const struct client *c)
 	case SQL_ISO_UNSET:
 		break;
 	}
-	char own = letter_of(params_get(c->profile, "default_transaction_isolation"));
+	const char *own = params_get(c->profile, "default_transaction_isolation");
 	if (RULE_BROKEN(C2))
 		return 'c';
-	return own ? own : c->du->primary_isolation;
+	return own ? letter_of(own) : c->du->primary_isolation;
 }
 
 static enum route_tx tx_of(const struct client *c)
 {
 	char isolation = plan_isolation(c);
+	/* Of a session's own default a standby knows nothing but to refuse it; the server's is lowered at login. */
 	if (c->tx == CTX_NONE)
-		return ROUTE_TX_NONE;
+		return isolation == 's' && params_get(c->profile, "default_transaction_isolation") ? ROUTE_TX_SERIALIZABLE :
+												     ROUTE_TX_NONE;
 	if (isolation == 's' || isolation == 0)
 		return ROUTE_TX_SERIALIZABLE;
 	if (c->begin.read_only == SQL_YES)

@@ -104,14 +104,21 @@ static void take_from_idle(struct pool *p, struct server *s)
 	note_idle(p);
 }
 
+/* RESET leads back to what stood in the backend's start-up packet: one that was opened with a client's settings (session
+ * mode) is for that set of settings only. */
+static bool suits(const struct server *s, const struct client *c)
+{
+	return !server_is_outdated(s) && (s->base->n <= 1 || s->base == c->profile);
+}
+
 static struct server *suitable_idle(struct pool *p, const struct client *c)
 {
 	struct server *s = TAILQ_FIRST(&p->idle);
 	for (int looks = 0; s && looks < SUITABLE_LOOKS; looks++, s = TAILQ_NEXT(s, link)) {
-		if (s->profile == c->profile && !server_is_outdated(s))
+		if (s->profile == c->profile && suits(s, c))
 			return s;
 	}
-	for (s = TAILQ_FIRST(&p->idle); s && server_is_outdated(s); s = TAILQ_NEXT(s, link))
+	for (s = TAILQ_FIRST(&p->idle); s && !suits(s, c); s = TAILQ_NEXT(s, link))
 		;
 	return s;
 }
@@ -175,6 +182,11 @@ static bool serve_waiters(struct pool *p, struct server *s)
 	struct client *c;
 	while (!p->du->paused && (c = TAILQ_FIRST(&p->waiters))) {
 		uint64_t waited = loop_now_us(p->worker->loop) - c->wait_since_us;
+		if (!suits(s, c)) {
+			s->expected_close = true;
+			server_close(s, "opened with other settings"); /* the pool opens another one */
+			return false;
+		}
 		pool_unwait(p, c);
 		client_set_state(c, CLIENT_IDLE); /* it stands in no list now */
 		p->du->stats.wait_us += waited;
@@ -397,6 +409,27 @@ static void close_old(struct pool *p, uint64_t now_us)
 	}
 }
 
+static bool is_slow_login(const struct server *s, uint64_t now_us, uint64_t limit_us)
+{
+	bool logging_in = s->state == SERVER_CONNECTING || s->state == SERVER_TLS || s->state == SERVER_LOGIN;
+	return logging_in && now_us - s->connected_us >= limit_us;
+}
+
+/* A server that accepts and never answers. */
+static void expire_logins(struct pool *p, uint64_t now_us)
+{
+	uint64_t limit = p->du->config->server_connect_timeout_us;
+	unsigned bound = p->n_others;
+	while (limit && bound-- > 0) {
+		struct server *s = TAILQ_FIRST(&p->others);
+		while (s && !is_slow_login(s, now_us, limit))
+			s = TAILQ_NEXT(s, link);
+		if (!s)
+			return;
+		server_close(s, "server_connect_timeout"); /* changes the list: look from its start again */
+	}
+}
+
 static void expire_waiters(struct pool *p, uint64_t now_us)
 {
 	uint64_t limit = config_query_wait_timeout_us(p->du->config, p->du->conf, p->du->conf_user, NULL);
@@ -429,6 +462,7 @@ static void keep_minimum(struct pool *p)
 void pool_tick(struct pool *p, uint64_t now_us)
 {
 	expire_waiters(p, now_us);
+	expire_logins(p, now_us);
 	close_old(p, now_us);
 	keep_minimum(p);
 	if (p->n_waiters)

@@ -55,7 +55,7 @@ void relay_unlink(struct client *c)
 	CHECK(s && s->client == c);
 	c->srv = NULL;
 	s->client = NULL;
-	s->skipping = false;
+	s->skipping = s->copy_sync = s->owes_sync = s->prelude_failed = false;
 	buf_deinit(&s->hold);
 	stream_want_read(&s->stream, true);
 	watch_kept(c, true);
@@ -288,7 +288,8 @@ static void dispatch(struct client *c, struct server *s, const struct segment *s
 	if (cs->large && end == SEGMENT_LARGE)
 		cs->open = seg->msgs[seg->n - 1].type != MSG_QUERY && seg->msgs[seg->n - 1].type != MSG_FUNCTION_CALL;
 	c->raw_left = large_left;
-	c->raw_drop = false;
+	/* Stray COPY data goes nowhere, its tail no more than its head. */
+	c->raw_drop = large_left && seg->msgs[seg->n - 1].type == MSG_COPY_DATA_IN;
 	c->emitted += len;
 	if (cs->large || c->emitted > SEGMENT_BYTES_MAX)
 		cs->kept = false;
@@ -778,6 +779,7 @@ void relay_segment_done(struct client *c, struct server *s, char status)
 {
 	bool failed = s->error_seen;
 	s->error_seen = false;
+	client_stmts_clear_sent(&c->stmts, &c->worker->texts);
 	note_time(c);
 	if (c->seg.kept)
 		buf_consume(&c->in, c->emitted);
@@ -802,7 +804,9 @@ void relay_segment_done(struct client *c, struct server *s, char status)
 	client_set_state(c, CLIENT_IDLE);
 	c->request_us = loop_now_us(c->worker->loop);
 	/* BEGIN was answered here and then failed on the server: the client is inside a failed transaction. */
-	if (c->tx == CTX_DEFERRED && status == MSG_TX_IDLE && failed) {
+	bool begin_failed = s->prelude_failed;
+	s->prelude_failed = false;
+	if (c->tx == CTX_DEFERRED && status == MSG_TX_IDLE && begin_failed) {
 		c->tx = CTX_LOST;
 		server_settle_profile(s);
 		let_go(c);
@@ -969,4 +973,6 @@ void relay_on_client_drained(struct client *c)
 {
 	if (c->srv && c->srv->state != SERVER_CLOSING)
 		stream_want_read(&c->srv->stream, true);
+	else if (!c->srv)
+		watch_kept(c, true);
 }

@@ -302,6 +302,7 @@ static enum outcome on_error(struct reply *r, const uint8_t *body, size_t have)
 		if (requests_at(&s->reqs, i)->kind == REQ_SYNC)
 			break;
 	}
+	s->prelude_failed |= first && first->flags & REQF_PRELUDE;
 	if (c && refused)
 		mark_refused(c, first, &e);
 	skip_requests(s);
@@ -459,7 +460,7 @@ static enum outcome on_ready(struct reply *r, uint8_t *body)
 	if (r->own)
 		return OUT_SWALLOW;
 	/* The client was told that it is in a transaction, which its first statement's prelude did not survive. */
-	if (c->tx == CTX_DEFERRED && r->status == MSG_TX_IDLE && s->error_seen)
+	if (c->tx == CTX_DEFERRED && r->status == MSG_TX_IDLE && s->prelude_failed)
 		*body = MSG_TX_FAILED;
 	return OUT_FORWARD;
 }

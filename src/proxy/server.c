@@ -291,7 +291,8 @@ bool server_is_outdated(const struct server *s)
 
 static bool must_close(const struct server *s)
 {
-	return s->dirty || s->dedicated || s->pinned || server_is_outdated(s);
+	/* base: opened with one client's settings, to which RESET would lead the next one. */
+	return s->dirty || s->dedicated || s->pinned || (s->base->n > 1 && s->needs_reset_query) || server_is_outdated(s);
 }
 
 void server_settle_profile(struct server *s)

@@ -121,7 +121,9 @@ static size_t own_settings(struct server *s, struct msg_pair *pairs, size_t n)
 {
 	struct params_table *t = &s->pool->worker->params;
 	const struct client *first = TAILQ_FIRST(&s->pool->waiters);
-	bool known = first && first->profile->n < STARTUP_PARAMS_MAX - n && dbuser_welcome_find(s->pool->du, first->startup);
+	/* A pool whose clients change with each transaction would have to close and open backends for it (pool.c, suits). */
+	bool own = first && s->pool->du->pool_mode == POOL_MODE_SESSION;
+	bool known = own && first->profile->n < STARTUP_PARAMS_MAX - n && dbuser_welcome_find(s->pool->du, first->startup);
 	struct params *settings = known ? params_ref(first->profile) : NULL;
 	if (!settings) {
 		const char *tag = first ? params_get(first->profile, "application_name") : NULL;

@@ -162,12 +162,17 @@ void settings_refresh_routing(struct client *c)
 	c->routing = conf_routing_apply(r, &c->tx_routing);
 }
 
+void settings_follow_config(struct client *c)
+{
+	c->conf_app = c->application ? config_application(c->du->config, str_of(c->application)) : NULL;
+	settings_refresh_routing(c);
+}
+
 void settings_start_session(struct client *c)
 {
 	struct params_table *t = &c->worker->params;
 	const struct conf_database *conf = c->du->conf;
-	c->conf_app = c->application ? config_application(c->du->config, str_of(c->application)) : NULL;
-	settings_refresh_routing(c);
+	settings_follow_config(c);
 	if (!c->application)
 		c->application = mem_strdup(conf->application_name ? conf->application_name : "");
 	char *tag = make_tag(c);

@@ -13,6 +13,7 @@
 #include "proxy/consistency.h"
 #include "proxy/database.h"
 #include "proxy/relay.h"
+#include "proxy/settings.h"
 #include "sql/shapes.h"
 #include "wire/pgerr.h"
 
@@ -58,6 +59,10 @@ struct runtime *runtime_new(const struct config *config, char *err, size_t err_s
 	r->users = *config->auth_file ? userdb_load(config->auth_file, err, err_size) : userdb_new_empty();
 	if (!r->users)
 		goto fail;
+	if (config->auth_type == CONF_AUTH_HBA) {
+		snprintf(err, err_size, "auth_type: hba is not supported yet; use trust, password, md5, scram-sha-256, cert or peer");
+		goto fail;
+	}
 	r->client_tls = make_tls(config, true, err, err_size, &failed);
 	if (failed)
 		goto fail;
@@ -335,6 +340,12 @@ static void on_reload(struct loop *loop, struct loop_msg *msg)
 	(void)loop;
 	m->w->runtime = m->runtime;
 	dbusers_reconfigure(m->w);
+	struct client *c;
+	TAILQ_FOREACH(c, &m->w->clients, link)
+	{
+		if (c->du)
+			settings_follow_config(c);
+	}
 	runtime_unref(old);
 	mem_free(m);
 }

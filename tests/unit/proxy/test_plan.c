@@ -331,7 +331,11 @@ static void test_rule_c2_isolation_comes_from_defaults_too(void **state)
 		     { "read committed", 's', 'c' },
 		     { "read uncommitted", 'c', 'u' },
 		     { "repeatable read", 'c', 'r' },
-		     { "serializable", 'c', 's' } };
+		     { "serializable", 'c', 's' },
+		     { "SERIALIZABLE", 'c', 's' },
+		     { "Repeatable Read", 'c', 'r' },
+		     { "", 'c', 0 },
+		     { "r", 'c', 0 } };
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
 		x->du.primary_isolation = rows[i].primary;
 		if (rows[i].own)
@@ -344,6 +348,8 @@ static void test_rule_c2_isolation_comes_from_defaults_too(void **state)
 		               splits ? REASON_READ : REASON_SERIALIZABLE);
 		c->tx = CTX_NONE;
 	}
+	params_set(&x->worker.params, &c->profile, STR("default_transaction_isolation"), STR("serializable"));
+	assert_forward("select 1", ROLE_PRIMARY, REASON_SERIALIZABLE); /* autocommit: a standby would refuse it */
 	begin("begin isolation level read committed read only"); /* said aloud: no default counts */
 	assert_int_equal(plan_isolation(c), 'c');
 }

@@ -257,6 +257,28 @@ static void test_name_closed_and_not_made_again(void **state)
 	client_stmts_deinit(&c, &texts);
 }
 
+/* Parse(s) Close(s) in one pipeline: the Close refers to an entry whose Parse has failed. */
+static void test_closed_before_its_parse_failed(void **state)
+{
+	(void)state;
+	struct client_stmts c = { 0 };
+	struct stmt_text *t = text_of("selec 1");
+	struct cstmt *s = client_stmts_parse(&c, STR("s"), t);
+	client_stmts_close(s);
+	client_stmts_parse_done(&c, &texts, s, false);
+	assert_null(client_stmts_find(&c, STR("s")));
+	client_stmts_close_done(&c, &texts, s, false);
+	assert_null(client_stmts_find(&c, STR("s")));
+	assert_null(c.by_name);
+	s = client_stmts_parse(&c, STR("s"), t); /* the Parse was fine, the Close is skipped after another error */
+	client_stmts_close(s);
+	client_stmts_parse_done(&c, &texts, s, true);
+	client_stmts_close_done(&c, &texts, s, false);
+	assert_ptr_equal(client_stmts_find(&c, STR("s")), s);
+	drop(t);
+	client_stmts_deinit(&c, &texts);
+}
+
 static void test_client_leaves_in_mid_pipeline(void **state)
 {
 	(void)state;
@@ -429,6 +451,7 @@ int main(void)
 		CASE(test_close_takes_effect_when_answered),
 		CASE(test_name_closed_and_made_again),
 		CASE(test_name_closed_and_not_made_again),
+		CASE(test_closed_before_its_parse_failed),
 		CASE(test_client_leaves_in_mid_pipeline),
 		CASE(test_unnamed_statement),
 		CASE(test_no_memory_for_a_name),

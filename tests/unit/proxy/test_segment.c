@@ -502,6 +502,24 @@ static void test_pins(void **state)
 	assert_int_equal(seg->pins, 0);
 }
 
+/* Bind Flush, then Execute Sync: the second segment knows nothing of the portal. */
+static void test_effects_count_from_bind_on(void **state)
+{
+	(void)state;
+	define("s", "set work_mem = '1MB'");
+	put_bind("p", "s");
+	msg_put_flush(&ww);
+	scan();
+	assert_true(seg->pins & SQL_PIN_SETTING);
+	buf_clear(&in);
+	define("d", "create table t ()");
+	put_bind("p", "d");
+	put_sync();
+	scan();
+	assert_true(seg->flags & SQL_F_DDL);
+	assert_int_equal(seg->n_executed, 0);
+}
+
 static void test_facts_that_are_not_proved_are_none(void **state)
 {
 	(void)state;
@@ -707,6 +725,7 @@ int main(void)
 		CASE(test_parse_alone_is_classified_but_has_no_effects),
 		CASE(test_several_statements_in_a_query),
 		CASE(test_pins),
+		CASE(test_effects_count_from_bind_on),
 		CASE(test_facts_that_are_not_proved_are_none),
 		CASE(test_wish),
 		CASE(test_hints),
