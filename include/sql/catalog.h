@@ -38,7 +38,9 @@ struct catalog_options {
 struct catalog_builder *catalog_build_start(const struct catalog_options *options) MUSTCHECK;
 /* A row of catalog_queries[query]; a NULL value is SQL's NULL.  False: not what the query asks for. */
 bool catalog_build_add_row(struct catalog_builder *b, unsigned query, int n, const char *const *values) MUSTCHECK;
-/* Consumes the builder; the caller owns one reference. */
+/* catalog_digest() of what the rows so far would give; cheap.  When it is that of the catalog in use, abort. */
+uint64_t catalog_build_digest(const struct catalog_builder *b);
+/* Consumes the builder; the caller owns one reference.  Parses: some ms per hundred views and functions. */
 struct catalog *catalog_build_finish(struct catalog_builder *b) MUSTCHECK;
 void catalog_build_abort(struct catalog_builder *b); /* NULL is fine */
 

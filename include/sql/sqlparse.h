@@ -1,7 +1,7 @@
 /* sql/sqlparse.h - SQL text to facts, by PostgreSQL's own parser (libpg_query).
  *
- * Costs microseconds: callers go through the cache of shapes.h.  The parser keeps state per thread; sqlparse_exit()
- * frees it before a thread ends. */
+ * Costs microseconds: callers go through the cache of shapes.h.  The parser keeps state per thread, which it frees when
+ * the thread ends; only the main thread has to call sqlparse_exit().  Parsing needs up to 4 MB of stack. */
 #ifndef SQL_SQLPARSE_H
 #define SQL_SQLPARSE_H
 
@@ -21,6 +21,7 @@ struct sql_facts *sqlparse_expression(struct str expr) MUSTCHECK;
 /* A PL/pgSQL body, by its tokens: every identifier is a reference to a function, type and relation.  flags hold
  * UNKNOWN_NODE when it has EXECUTE, EXCEPTION, a write, or session commands (A6). */
 struct sql_facts *sqlparse_plpgsql(struct str body) MUSTCHECK;
+/* May be called anywhere; does something in the main thread only. */
 void sqlparse_exit(void);
 
 #endif

@@ -1,8 +1,8 @@
 /* catalog_build.c - rows to graph, graph to effects.
  *
- * Function bodies, view definitions, policies and domain checks are parsed as the rows come, and their names resolved
- * when all rows are there; then what is bad flows along the edges until nothing changes.  The effects only grow, so it
- * ends, and recursion needs no care. */
+ * Function bodies, view definitions, policies and domain checks are parsed, and their names resolved, when all rows are
+ * there (which is nearly all of the cost, and saved when the digest is the old one); then what is bad flows along the
+ * edges until nothing changes.  The effects only grow, so it ends, and recursion needs no care. */
 #include <stdlib.h>
 #include <string.h>
 #include <xxhash.h>
@@ -27,10 +27,13 @@ struct edge {
 	int from, to;
 };
 
-/* A text whose names are still to be resolved. */
+enum text_kind { TEXT_SQL, TEXT_PLPGSQL, TEXT_ATOMIC, TEXT_EXPRESSION };
+
+/* A text that is still to be parsed and resolved. */
 struct pending {
 	int node;
-	struct sql_facts *facts; /* owned reference */
+	enum text_kind kind;
+	char *text; /* owned */
 };
 
 struct catalog_builder {
@@ -117,14 +120,13 @@ static void worsen(struct catalog_builder *b, int node, enum route_reason reason
 
 /* --- texts --- */
 
-/* Takes the reference. */
-static void add_text(struct catalog_builder *b, int node, struct sql_facts *facts)
+static void add_text(struct catalog_builder *b, int node, enum text_kind kind, const char *text)
 {
 	if (b->n_pending == b->cap_pending) {
 		b->cap_pending = b->cap_pending ? b->cap_pending * 2 : 64;
 		b->pending = mem_realloc(b->pending, b->cap_pending * sizeof(*b->pending));
 	}
-	b->pending[b->n_pending++] = (struct pending){ node, facts };
+	b->pending[b->n_pending++] = (struct pending){ node, kind, mem_strdup(text) };
 }
 
 /* A body is read anew in each session, by that session's standard_conforming_strings: a plain literal with a backslash
@@ -152,6 +154,21 @@ static struct sql_facts *parse_atomic(const char *body)
 	if (str_has_prefix(s, give))
 		return sqlparse_expression((struct str){ s.p + give.n, s.n - give.n });
 	return sqlparse(STR("("), (struct sqlparse_options){ .std_strings = true });
+}
+
+static struct sql_facts *parse_text(const struct pending *p)
+{
+	switch (p->kind) {
+	case TEXT_PLPGSQL:
+		return sqlparse_plpgsql(str_of(p->text));
+	case TEXT_ATOMIC:
+		return parse_atomic(p->text);
+	case TEXT_EXPRESSION:
+		return sqlparse_expression(str_of(p->text));
+	case TEXT_SQL:
+		break;
+	}
+	return sqlparse(str_of(p->text), (struct sqlparse_options){ .std_strings = true });
 }
 
 /* --- functions --- */
@@ -243,14 +260,13 @@ enum function_column {
 
 static void add_body(struct catalog_builder *b, int node, const char *const *v)
 {
-	struct str body = str_of(v[F_BODY] ? v[F_BODY] : "");
-	if (v[F_ATOMIC])
-		add_text(b, node, parse_atomic(v[F_ATOMIC]));
-	else if (strcmp(v[F_LANGUAGE], "plpgsql") == 0)
-		add_text(b, node, sqlparse_plpgsql(body));
-	else
-		add_text(b, node, sqlparse(body, (struct sqlparse_options){ .std_strings = true }));
-	if (!v[F_ATOMIC] && !means_the_same(body))
+	const char *body = v[F_BODY] ? v[F_BODY] : "";
+	if (v[F_ATOMIC]) {
+		add_text(b, node, TEXT_ATOMIC, v[F_ATOMIC]);
+		return;
+	}
+	add_text(b, node, strcmp(v[F_LANGUAGE], "plpgsql") == 0 ? TEXT_PLPGSQL : TEXT_SQL, body);
+	if (!means_the_same(str_of(body)))
 		worsen(b, node, REASON_UNPROVED_FUNCTION, 0);
 }
 
@@ -290,7 +306,7 @@ static void add_function(struct catalog_builder *b, const char *const *v, uint32
 	if (v[F_CONFIG] && strpbrk(v[F_CONFIG], ".") && memchr(v[F_CONFIG], '.', strcspn(v[F_CONFIG], "=")))
 		worsen(b, node, REASON_UNPROVED_FUNCTION, SQL_PIN_SETTING);
 	if (v[F_DEFAULTS])
-		add_text(b, node, sqlparse_expression(str_of(v[F_DEFAULTS])));
+		add_text(b, node, TEXT_EXPRESSION, v[F_DEFAULTS]);
 }
 
 /* --- relations, types, texts --- */
@@ -336,7 +352,7 @@ static void add_relation(struct catalog_builder *b, const char *const *v, uint32
 	worsen(b, node, relation_reason(v), 0);
 	(void)add_node(b, NODE_WRITE, oid, v[R_SCHEMA], v[R_NAME]);
 	if (v[R_VIEW])
-		add_text(b, node, sqlparse(str_of(v[R_VIEW]), (struct sqlparse_options){ .std_strings = true }));
+		add_text(b, node, TEXT_SQL, v[R_VIEW]);
 }
 
 static void add_type(struct catalog_builder *b, const char *const *v, uint32_t oid)
@@ -350,7 +366,7 @@ static void add_expression(struct catalog_builder *b, const char *const *v, uint
 	enum node_kind kind = v[0][0] == 'D' ? NODE_TYPE_MAKE : v[0][0] == 'W' ? NODE_WRITE : NODE_READ;
 	int node = find_node(b, kind, oid);
 	if (node != NO_NODE && v[2] && !RULE_BROKEN(F4))
-		add_text(b, node, sqlparse_expression(str_of(v[2])));
+		add_text(b, node, TEXT_EXPRESSION, v[2]);
 }
 
 static void add_column(struct catalog_builder *b, const char *const *v, uint32_t oid)
@@ -515,21 +531,26 @@ static void resolve_effect(struct catalog_walk *w, struct catalog_effect e, cons
 	b->c->nodes[b->resolving].effect = catalog_worse(b->c->nodes[b->resolving].effect, e);
 }
 
+static void resolve_text(struct catalog_walk *w, const struct pending *p)
+{
+	struct catalog_builder *b = w->arg;
+	struct sql_facts *f = parse_text(p);
+	struct catalog_effect own = { .reason = RULE_BROKEN(A6) ? REASON_READ : route_body_reason(f),
+		                      .pins = f->pins,
+		                      .shows_time = f->flags & SQL_F_SHOWS_TIME };
+	own.pins |= f->flags & SQL_F_MAY_TOUCH_SESSION ? SQL_PIN_UNKNOWN : 0;
+	b->c->nodes[p->node].effect = catalog_worse(b->c->nodes[p->node].effect, own);
+	b->resolving = p->node;
+	if (!RULE_BROKEN(F4))
+		catalog_walk(w, f);
+	sql_facts_unref(f);
+}
+
 static void resolve_texts(struct catalog_builder *b)
 {
 	struct catalog_walk w = { .c = b->c, .on_node = resolve_node, .on_effect = resolve_effect, .arg = b };
-	for (size_t i = 0; i < b->n_pending; i++) {
-		const struct sql_facts *f = b->pending[i].facts;
-		struct node *n = &b->c->nodes[b->pending[i].node];
-		struct catalog_effect own = { .reason = RULE_BROKEN(A6) ? REASON_READ : route_body_reason(f),
-			                      .pins = f->pins,
-			                      .shows_time = f->flags & SQL_F_SHOWS_TIME };
-		own.pins |= f->flags & SQL_F_MAY_TOUCH_SESSION ? SQL_PIN_UNKNOWN : 0;
-		n->effect = catalog_worse(n->effect, own);
-		b->resolving = b->pending[i].node;
-		if (!RULE_BROKEN(F4))
-			catalog_walk(&w, f);
-	}
+	for (size_t i = 0; i < b->n_pending; i++)
+		resolve_text(&w, &b->pending[i]);
 }
 
 static bool spread(struct catalog *c, const struct edge *e)
@@ -565,7 +586,7 @@ static void builder_free(struct catalog_builder *b)
 		mem_free(at);
 	}
 	for (size_t i = 0; i < b->n_pending; i++)
-		sql_facts_unref(b->pending[i].facts);
+		mem_free(b->pending[i].text);
 	mem_free(b->pending);
 	mem_free(b->edges);
 	mem_free(b->read_only);
@@ -573,6 +594,8 @@ static void builder_free(struct catalog_builder *b)
 	XXH3_freeState(b->digest);
 	mem_free(b);
 }
+
+uint64_t catalog_build_digest(const struct catalog_builder *b) { return XXH3_64bits_digest(b->digest); }
 
 struct catalog *catalog_build_finish(struct catalog_builder *b)
 {

@@ -376,7 +376,9 @@ static void test_catalog_rows_are_checked(void **state)
 	const char *const type[] = { "25", "pg_catalog", "text" }, *const bad_oid[] = { "x", "pg_catalog", "text" };
 	const char *const nulls[] = { "25", NULL, "text" }, *const bad_edge[] = { "F", "1", "?", "2", NULL, NULL };
 	(void)state;
+	uint64_t empty = catalog_build_digest(b);
 	assert_true(catalog_build_add_row(b, 2, 3, type));
+	assert_int_not_equal(catalog_build_digest(b), empty);
 	assert_false(catalog_build_add_row(b, 2, 2, type));
 	assert_false(catalog_build_add_row(b, 99, 3, type));
 	assert_false(catalog_build_add_row(b, 2, 3, bad_oid));
