@@ -38,6 +38,7 @@ if docker compose version >/dev/null 2>&1; then
 	COMPOSE=(docker compose)
 elif command -v docker-compose >/dev/null; then
 	COMPOSE=(docker-compose)
+	PARALLEL=--parallel # the plugin does so by itself
 else
 	skip "neither docker compose nor docker-compose"
 fi
@@ -83,7 +84,7 @@ python3 -m pip download -q --disable-pip-version-check --only-binary=:all: --pyt
 	>"$LOG_DIR/wheels.log" 2>&1 || { say "docker: no wheels from here, images ask PyPI themselves"; rm -rf "$BUILD_DIR/wheels"; }
 
 say "docker: building with ${COMPOSE[*]}"
-if ! compose build >"$LOG_DIR/build.log" 2>&1; then
+if ! compose build ${PARALLEL:-} >"$LOG_DIR/build.log" 2>&1; then
 	tail -25 "$LOG_DIR/build.log"
 	say "docker: FAILED: build, see $LOG_DIR/build.log"
 	counts docker 0 1 0
