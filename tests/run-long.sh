@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # make test-long: what takes too long for CI, on the release build unless said.
 #
-#   run-long.sh [PART...]    parts: mutants long valgrind fuzz regress pipeline pgtools asyncpg
+#   run-long.sh [PART...]    parts: mutants long valgrind fuzz regress pipeline pgtools asyncpg docker
 #
 # LONG_FUZZ_SECONDS (600) for each fuzzer.  The conformance suites run directly and through pgweir and fail where the
 # proxy breaks what passes directly; they keep their files in $CONF.
@@ -9,13 +9,15 @@ set -uo pipefail
 . "$(dirname "$0")/lib.sh"
 cd "$TOP" || exit 1
 PARTS=("$@")
-[ ${#PARTS[@]} -gt 0 ] || PARTS=(mutants long valgrind fuzz regress pipeline pgtools asyncpg)
+[ ${#PARTS[@]} -gt 0 ] || PARTS=(mutants long valgrind fuzz regress pipeline pgtools asyncpg docker)
 RESULTS=$BUILD_DIR/test-results
 export CONF=${CONF:-/tmp/pgweir-conf}
 export PRIMARY_PORT=${PRIMARY_PORT:-7001} STANDBY_PORT=${STANDBY_PORT:-7002}
 export ADMIN_PORT=$PRIMARY_PORT
 PROXY_PORT=${PROXY_PORT:-7031}
 mkdir -p "$RESULTS"
+
+part_docker() { tests/docker/run.sh; }
 
 part_mutants() { tests/run-mutants.py; }
 

@@ -28,10 +28,10 @@ struct hba_query {
 };
 
 struct hba_verdict {
-	bool matched;            /* false: no rule fits; then method is AUTH_METHOD_REJECT */
+	bool matched; /* false: no rule fits; then method is AUTH_METHOD_REJECT */
 	enum auth_method method;
-	unsigned line;           /* of the rule; 0 without one */
-	const char *map;         /* borrowed from the rules; name of the user map, or NULL */
+	unsigned line;   /* of the rule; 0 without one */
+	const char *map; /* borrowed from the rules; name of the user map, or NULL */
 };
 
 /* NULL on failure, with "FILE:LINE: what is wrong" in error. */

@@ -32,17 +32,19 @@ bool md5_secret(struct str password, struct str user, char out[MD5_TEXT_BYTES + 
 bool md5_response(struct str stored_md5, const uint8_t salt[MD5_SALT_BYTES], char out[MD5_TEXT_BYTES + 1]) MUSTCHECK;
 /* The answer to a server that asks for md5, from a plain or md5 secret.  false: the secret is of no use for it. */
 bool md5_answer(struct str secret, struct str user, const uint8_t salt[MD5_SALT_BYTES],
-		char out[MD5_TEXT_BYTES + 1]) MUSTCHECK;
+                char out[MD5_TEXT_BYTES + 1]) MUSTCHECK;
 
 /* Does the client's answer fit?  Secrets of any kind; SECRET_NONE and a kind that cannot serve give false. */
 bool password_check_md5(struct str secret, struct str user, const uint8_t salt[MD5_SALT_BYTES],
-			struct str response) MUSTCHECK;
+                        struct str response) MUSTCHECK;
 bool password_check_clear(struct str secret, struct str user, struct str password) MUSTCHECK;
 
 /* auth_type, and the method column of an hba file. */
-#define AUTH_METHODS(X) \
-	X(TRUST, "trust") X(REJECT, "reject") X(PASSWORD, "password") X(MD5, "md5") X(SCRAM, "scram-sha-256") \
-	X(CERT, "cert") X(PEER, "peer") X(ANY, "any") X(HBA, "hba")
+#define AUTH_METHODS(X)                                                                                                \
+	X(TRUST, "trust")                                                                                              \
+	X(REJECT, "reject")                                                                                            \
+	X(PASSWORD, "password")                                                                                        \
+	X(MD5, "md5") X(SCRAM, "scram-sha-256") X(CERT, "cert") X(PEER, "peer") X(ANY, "any") X(HBA, "hba")
 enum auth_method {
 #define AUTH_METHOD_ENUM(id, name) AUTH_METHOD_##id,
 	AUTH_METHODS(AUTH_METHOD_ENUM)
@@ -53,7 +55,7 @@ bool auth_method_parse(struct str name, enum auth_method *out) MUSTCHECK; /* als
 
 /* What to ask a client for. */
 enum auth_exchange {
-	AUTH_EXCHANGE_NONE,      /* let it in, or decide by certificate or socket peer */
+	AUTH_EXCHANGE_NONE, /* let it in, or decide by certificate or socket peer */
 	AUTH_EXCHANGE_CLEARTEXT,
 	AUTH_EXCHANGE_MD5,
 	AUTH_EXCHANGE_SCRAM,

@@ -20,16 +20,16 @@
 #include "base/check.h"
 #include "base/str.h"
 
-#define SCRAM_MECHANISM "SCRAM-SHA-256"
+#define SCRAM_MECHANISM      "SCRAM-SHA-256"
 #define SCRAM_MECHANISM_PLUS "SCRAM-SHA-256-PLUS"
 
 enum {
 	SCRAM_KEY_BYTES = 32,
-	SCRAM_SALT_BYTES = 16,        /* of the verifiers that we make, as PostgreSQL's */
-	SCRAM_SALT_MAX = 128,         /* of the verifiers that we accept */
-	SCRAM_NONCE_MAX = 512,        /* of both sides together; PostgreSQL uses 48 */
-	SCRAM_BINDING_MAX = 64,       /* tls-server-end-point with SHA-512 */
-	SCRAM_MESSAGE_MAX = 1024,     /* longest message that we accept or send */
+	SCRAM_SALT_BYTES = 16,    /* of the verifiers that we make, as PostgreSQL's */
+	SCRAM_SALT_MAX = 128,     /* of the verifiers that we accept */
+	SCRAM_NONCE_MAX = 512,    /* of both sides together; PostgreSQL uses 48 */
+	SCRAM_BINDING_MAX = 64,   /* tls-server-end-point with SHA-512 */
+	SCRAM_MESSAGE_MAX = 1024, /* longest message that we accept or send */
 	SCRAM_VERIFIER_TEXT_MAX = 320,
 	SCRAM_ITERATIONS_DEFAULT = 4096,
 	/* A peer chooses the number, and deriving keys blocks the thread: about half a second for this many. */
@@ -57,25 +57,25 @@ struct scram_keys {
 };
 
 /* protocol: the peer broke the protocol (08P01); else it failed to prove itself (28P01). */
-#define SCRAM_FAILURES(X) \
-	X(NONE, false, "no failure") \
-	X(MALFORMED, true, "malformed SCRAM message") \
-	X(TOO_LONG, true, "SCRAM message or nonce is too long") \
-	X(UNSUPPORTED_EXTENSION, true, "SCRAM message requires an unsupported extension") \
-	X(AUTHZID, true, "SCRAM authorization identity is not supported") \
-	X(NONCE, true, "SCRAM nonce does not match") \
-	X(ITERATIONS, true, "SCRAM iteration count is out of range") \
-	X(BINDING_NOT_USED, true, "SCRAM-SHA-256-PLUS was chosen without channel binding data") \
-	X(BINDING_NOT_CHOSEN, true, "SCRAM-SHA-256 was chosen with channel binding data") \
-	X(BINDING_DOWNGRADE, true, "SCRAM channel binding negotiation error") \
-	X(BINDING_TYPE, true, "unsupported SCRAM channel-binding type") \
-	X(BINDING_MISMATCH, false, "SCRAM channel binding check failed") \
-	X(PROOF, false, "SCRAM proof is wrong") \
-	X(SERVER_PROOF, false, "server signature is wrong: the server does not know the password") \
-	X(SERVER_ERROR, false, "server reported a SCRAM error") \
-	X(OTHER_VERIFIER, false, "server's SCRAM secret differs from the one that the client logged in with") \
-	X(MECHANISM, true, "client selected an invalid SASL authentication mechanism") \
-	X(OUT_OF_ORDER, true, "SCRAM message out of order") \
+#define SCRAM_FAILURES(X)                                                                                              \
+	X(NONE, false, "no failure")                                                                                   \
+	X(MALFORMED, true, "malformed SCRAM message")                                                                  \
+	X(TOO_LONG, true, "SCRAM message or nonce is too long")                                                        \
+	X(UNSUPPORTED_EXTENSION, true, "SCRAM message requires an unsupported extension")                              \
+	X(AUTHZID, true, "SCRAM authorization identity is not supported")                                              \
+	X(NONCE, true, "SCRAM nonce does not match")                                                                   \
+	X(ITERATIONS, true, "SCRAM iteration count is out of range")                                                   \
+	X(BINDING_NOT_USED, true, "SCRAM-SHA-256-PLUS was chosen without channel binding data")                        \
+	X(BINDING_NOT_CHOSEN, true, "SCRAM-SHA-256 was chosen with channel binding data")                              \
+	X(BINDING_DOWNGRADE, true, "SCRAM channel binding negotiation error")                                          \
+	X(BINDING_TYPE, true, "unsupported SCRAM channel-binding type")                                                \
+	X(BINDING_MISMATCH, false, "SCRAM channel binding check failed")                                               \
+	X(PROOF, false, "SCRAM proof is wrong")                                                                        \
+	X(SERVER_PROOF, false, "server signature is wrong: the server does not know the password")                     \
+	X(SERVER_ERROR, false, "server reported a SCRAM error")                                                        \
+	X(OTHER_VERIFIER, false, "server's SCRAM secret differs from the one that the client logged in with")          \
+	X(MECHANISM, true, "client selected an invalid SASL authentication mechanism")                                 \
+	X(OUT_OF_ORDER, true, "SCRAM message out of order")                                                            \
 	X(CRYPTO, false, "cryptographic library failed")
 
 enum scram_failure {
@@ -105,7 +105,7 @@ bool scram_verifier_format(const struct scram_verifier *v, char *out, size_t siz
 /* With random salt.  false: too many iterations, or the cryptographic library failed. */
 bool scram_verifier_make(struct str password, uint32_t iterations, struct scram_verifier *out) MUSTCHECK;
 bool scram_verifier_make_salted(struct str password, const uint8_t *salt, size_t salt_len, uint32_t iterations,
-				struct scram_verifier *out) MUSTCHECK;
+                                struct scram_verifier *out) MUSTCHECK;
 bool scram_verifier_check_password(const struct scram_verifier *v, struct str password) MUSTCHECK;
 bool scram_verifier_equal(const struct scram_verifier *a, const struct scram_verifier *b);
 /* For a user that does not exist: the same salt for the same name while the process lives, and no password fits. */
@@ -113,7 +113,7 @@ bool scram_verifier_mock(struct str user, uint32_t iterations, struct scram_veri
 
 /* Client and server key of a password; what a pool may keep so as not to derive them for each connection. */
 bool scram_keys_derive(struct str password, const uint8_t *salt, size_t salt_len, uint32_t iterations,
-		       struct scram_keys *out) MUSTCHECK;
+                       struct scram_keys *out) MUSTCHECK;
 
 /* --- an exchange --- */
 
@@ -144,7 +144,7 @@ struct scram_client {
 struct scram_client_options {
 	struct str password;           /* borrowed until deinit */
 	const struct scram_keys *keys; /* copied; NULL: use the password.  Given both, keys are tried where salt and
-					* iterations fit, and the password otherwise. */
+	                                * iterations fit, and the password otherwise. */
 	enum scram_binding binding;
 	struct str binding_data; /* copied; tls-server-end-point hash, for SCRAM_BINDING_USED */
 	struct str nonce;        /* for tests: fixed instead of random; n == 0: random */
@@ -161,20 +161,20 @@ enum scram_choice { SCRAM_CHOICE_NONE, SCRAM_CHOICE_PLAIN, SCRAM_CHOICE_PLUS };
 /* What to use given what a server offers; *binding is the gs2 flag for it.  channel_binding as of libpq's words. */
 enum scram_channel_binding { SCRAM_CHANNEL_DISABLE, SCRAM_CHANNEL_PREFER, SCRAM_CHANNEL_REQUIRE };
 struct scram_offer {
-	bool plain, plus;  /* mechanisms named by the server */
-	bool has_binding;  /* the connection is TLS and its tls-server-end-point hash is known */
+	bool plain, plus; /* mechanisms named by the server */
+	bool has_binding; /* the connection is TLS and its tls-server-end-point hash is known */
 };
 void scram_offer_add(struct scram_offer *offer, struct str mechanism);
 enum scram_choice scram_choose(const struct scram_offer *offer, enum scram_channel_binding wanted,
-			       enum scram_binding *binding);
+                               enum scram_binding *binding);
 
 struct scram_server {
 	enum scram_state state;
 	enum scram_failure failure;
 	struct scram_verifier verifier;
-	bool is_mock;          /* set at init: no proof can be right */
-	bool binding_offered;  /* set at init: we had named PLUS */
-	bool is_plus;          /* set at init: the client chose PLUS */
+	bool is_mock;               /* set at init: no proof can be right */
+	bool binding_offered;       /* set at init: we had named PLUS */
+	bool is_plus;               /* set at init: the client chose PLUS */
 	enum scram_binding binding; /* what the client said */
 	/* After DONE: keys for logins to servers as this user, with salt and iterations of the verifier. */
 	struct scram_keys keys;

@@ -20,8 +20,8 @@
 struct userdb; /* opaque: reference count, lock, hash table */
 
 struct userdb_user {
-	const char *name;         /* owned by the snapshot, as is secret */
-	const char *secret;       /* as it stands in the file, unquoted; never to be logged */
+	const char *name;   /* owned by the snapshot, as is secret */
+	const char *secret; /* as it stands in the file, unquoted; never to be logged */
 	enum secret_kind kind;
 	unsigned line;
 };
@@ -42,14 +42,14 @@ enum secret_kind userdb_typical_kind(const struct userdb *db);
 /* The verifier of a user with a SCRAM or plain secret; that of a plain one is made at first use and kept.  false: the
  * secret is of another kind, or the cryptographic library failed. */
 bool userdb_verifier(struct userdb *db, const struct userdb_user *user, uint32_t iterations,
-		     struct scram_verifier *out) MUSTCHECK;
+                     struct scram_verifier *out) MUSTCHECK;
 
 /* --- keys learned from logins --- */
 
 /* verifier: the one that the login was checked against; keys: scram_server.keys after SCRAM_DONE.  Replaces what was
  * known of this user.  Copies all. */
 void scram_keys_remember(struct str user, const struct scram_verifier *verifier,
-			 const uint8_t client_key[SCRAM_KEY_BYTES], const uint8_t server_key[SCRAM_KEY_BYTES]);
+                         const uint8_t client_key[SCRAM_KEY_BYTES], const uint8_t server_key[SCRAM_KEY_BYTES]);
 /* The keys of the user's last login; false: none.  Wipe *out after use. */
 bool scram_keys_lookup(struct str user, struct scram_keys *out) MUSTCHECK;
 void scram_keys_forget(struct str user); /* a server has refused them */

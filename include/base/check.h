@@ -5,14 +5,14 @@
 #ifndef BASE_CHECK_H
 #define BASE_CHECK_H
 
-#define MUSTCHECK __attribute__((warn_unused_result))
-#define PRINTF_LIKE(fmt, args) __attribute__((format(printf, fmt, args)))
-#define NONNULL __attribute__((nonnull))
-#define NORETURN __attribute__((noreturn))
-#define UNUSED __attribute__((unused))
-#define LIKELY(x) __builtin_expect(!!(x), 1)
-#define UNLIKELY(x) __builtin_expect(!!(x), 0)
-#define ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
+#define MUSTCHECK                       __attribute__((warn_unused_result))
+#define PRINTF_LIKE(fmt, args)          __attribute__((format(printf, fmt, args)))
+#define NONNULL                         __attribute__((nonnull))
+#define NORETURN                        __attribute__((noreturn))
+#define UNUSED                          __attribute__((unused))
+#define LIKELY(x)                       __builtin_expect(!!(x), 1)
+#define UNLIKELY(x)                     __builtin_expect(!!(x), 0)
+#define ARRAY_LEN(a)                    (sizeof(a) / sizeof((a)[0]))
 #define CONTAINER_OF(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 
 /* Logs "check failed: EXPR at FILE:LINE" to standard error and aborts. */

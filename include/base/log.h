@@ -33,10 +33,10 @@ bool log_level_parse(const char *name, enum log_level *out) MUSTCHECK;
 bool log_enabled(enum log_level level);
 void log_line(enum log_level level, const struct log_subject *about, const char *fmt, ...) PRINTF_LIKE(3, 4);
 
-#define log_debug(about, ...) (log_enabled(LOG_DEBUG) ? log_line(LOG_DEBUG, about, __VA_ARGS__) : (void)0)
-#define log_info(about, ...) log_line(LOG_INFO, about, __VA_ARGS__)
+#define log_debug(about, ...)   (log_enabled(LOG_DEBUG) ? log_line(LOG_DEBUG, about, __VA_ARGS__) : (void)0)
+#define log_info(about, ...)    log_line(LOG_INFO, about, __VA_ARGS__)
 #define log_warning(about, ...) log_line(LOG_WARNING, about, __VA_ARGS__)
-#define log_error(about, ...) log_line(LOG_ERROR, about, __VA_ARGS__)
-#define log_fatal(about, ...) log_line(LOG_FATAL, about, __VA_ARGS__)
+#define log_error(about, ...)   log_line(LOG_ERROR, about, __VA_ARGS__)
+#define log_fatal(about, ...)   log_line(LOG_FATAL, about, __VA_ARGS__)
 
 #endif

@@ -6,7 +6,7 @@
 #include <time.h>
 
 #define MONO_SEC 1000000ull
-#define MONO_MS 1000ull
+#define MONO_MS  1000ull
 
 static inline uint64_t mono_now_us(void)
 {

@@ -3,7 +3,8 @@
  * Life:
  *
  *   STARTUP -> [TLS] -> [AUTH] -> [WELCOME] -> IDLE -> WAIT_FRESH | WAIT_PRIMARY | WAIT_SERVER -> ACTIVE -> IDLE
- *   STARTUP -> CANCEL       IDLE <-> LOCAL (console)      WAIT_SERVER -> RAW (replication)      any -> CLOSING -> reaped
+ *   STARTUP -> CANCEL       IDLE <-> LOCAL (console)      WAIT_SERVER -> RAW (replication)      any -> CLOSING ->
+ * reaped
  *
  * Who is where: every client stands on worker->clients. WAIT_FRESH: also on worker->fresh_wait; WAIT_PRIMARY: on
  * worker->role_wait; WAIT_SERVER: on pool->waiters.  ACTIVE: a segment is with c->srv.  IDLE with c->srv: inside a
@@ -38,33 +39,33 @@ struct server;
 struct sql_shape;
 struct worker;
 
-#define CLIENT_STATES(X)                                                                                              \
-	X(STARTUP, "no StartupMessage yet")                                                                           \
-	X(TLS, "TLS handshake")                                                                                       \
-	X(AUTH, "authentication exchange")                                                                            \
-	X(WELCOME, "logged in; waits for a server's ParameterStatus")                                                 \
-	X(IDLE, "no request")                                                                                         \
-	X(WAIT_FRESH, "a read waits for a standby to catch up")                                                       \
-	X(WAIT_PRIMARY, "waits for a primary to appear")                                                              \
-	X(WAIT_SERVER, "waits in a pool's queue")                                                                     \
-	X(ACTIVE, "a segment is with a server")                                                                       \
-	X(LOCAL, "talks to the console")                                                                              \
-	X(RAW, "replication: bytes pass through")                                                                     \
-	X(CANCEL, "carries a CancelRequest")                                                                          \
+#define CLIENT_STATES(X)                                                                                               \
+	X(STARTUP, "no StartupMessage yet")                                                                            \
+	X(TLS, "TLS handshake")                                                                                        \
+	X(AUTH, "authentication exchange")                                                                             \
+	X(WELCOME, "logged in; waits for a server's ParameterStatus")                                                  \
+	X(IDLE, "no request")                                                                                          \
+	X(WAIT_FRESH, "a read waits for a standby to catch up")                                                        \
+	X(WAIT_PRIMARY, "waits for a primary to appear")                                                               \
+	X(WAIT_SERVER, "waits in a pool's queue")                                                                      \
+	X(ACTIVE, "a segment is with a server")                                                                        \
+	X(LOCAL, "talks to the console")                                                                               \
+	X(RAW, "replication: bytes pass through")                                                                      \
+	X(CANCEL, "carries a CancelRequest")                                                                           \
 	X(CLOSING, "closed; memory is reaped at the end of the turn")
 enum client_state {
 #define CLIENT_STATE_ENUM(id, doc) CLIENT_##id,
 	CLIENT_STATES(CLIENT_STATE_ENUM)
 #undef CLIENT_STATE_ENUM
-	CLIENT_STATE_COUNT
+	    CLIENT_STATE_COUNT
 };
 
 /* A client's transaction as the client sees it. */
-#define CLIENT_TX_STATES(X)                                                                                           \
-	X(NONE, "outside a transaction")                                                                              \
-	X(DEFERRED, "BEGIN was answered here and not sent yet")                                                       \
-	X(OPEN, "open on c->srv")                                                                                     \
-	X(FAILED, "failed on c->srv")                                                                                 \
+#define CLIENT_TX_STATES(X)                                                                                            \
+	X(NONE, "outside a transaction")                                                                               \
+	X(DEFERRED, "BEGIN was answered here and not sent yet")                                                        \
+	X(OPEN, "open on c->srv")                                                                                      \
+	X(FAILED, "failed on c->srv")                                                                                  \
 	X(LOST, "failed, and its server is gone: 25P02 until the client ends it")
 enum client_tx {
 #define CLIENT_TX_ENUM(id, doc) CTX_##id,
@@ -77,38 +78,38 @@ enum copy_state { COPY_NONE, COPY_IN, COPY_BOTH };
 
 /* What the running segment is about; reset at its end. */
 struct client_segment {
-	enum server_role role;     /* where it goes */
+	enum server_role role; /* where it goes */
 	enum route_reason reason;
-	bool proved;               /* classified by proof, not by wish (A8) */
-	int consistency;           /* enum consistency of a hint, or -1 */
-	bool open;                 /* no Sync yet: the rest belongs to the same server */
-	bool kept;                 /* its bytes are all in c->in, so that it can be run again */
-	bool retried;              /* has been run again: once is enough */
-	bool shown_rows;           /* part of an executed statement's answer has reached the client */
-	bool large;                /* has a message that streams through */
-	bool own_step;             /* the prelude is under way alone; the client's messages come after it (C7) */
-	bool welcome;              /* no request: the client waits for its greeting */
-	bool moving;               /* the replica's transaction is being ended; then the primary (PLAN_MOVE) */
-	bool done_rows;            /* as shown_rows, counting what is held back */
-	uint16_t done_msgs;        /* as shown_msgs, counting what is held back */
-	uint16_t shown_msgs;       /* messages whose replies have reached the client */
-	uint16_t settled_msgs;     /* retried: so many were answered before, shown or not: their Parse has happened */
-	uint16_t next_msg;         /* index for the next message emitted */
-	uint32_t flags, pins;      /* of what is executed */
+	bool proved;           /* classified by proof, not by wish (A8) */
+	int consistency;       /* enum consistency of a hint, or -1 */
+	bool open;             /* no Sync yet: the rest belongs to the same server */
+	bool kept;             /* its bytes are all in c->in, so that it can be run again */
+	bool retried;          /* has been run again: once is enough */
+	bool shown_rows;       /* part of an executed statement's answer has reached the client */
+	bool large;            /* has a message that streams through */
+	bool own_step;         /* the prelude is under way alone; the client's messages come after it (C7) */
+	bool welcome;          /* no request: the client waits for its greeting */
+	bool moving;           /* the replica's transaction is being ended; then the primary (PLAN_MOVE) */
+	bool done_rows;        /* as shown_rows, counting what is held back */
+	uint16_t done_msgs;    /* as shown_msgs, counting what is held back */
+	uint16_t shown_msgs;   /* messages whose replies have reached the client */
+	uint16_t settled_msgs; /* retried: so many were answered before, shown or not: their Parse has happened */
+	uint16_t next_msg;     /* index for the next message emitted */
+	uint32_t flags, pins;  /* of what is executed */
 	uint64_t started_us, sent_us;
-	struct sql_shape *shape;   /* owned reference or NULL: to correct its class after a refusal */
+	struct sql_shape *shape; /* owned reference or NULL: to correct its class after a refusal */
 };
 
 struct client {
 	struct stream stream;
 	struct loop_grave grave;
 	struct worker *worker;
-	struct dbuser *du;           /* borrowed from the worker; NULL before login */
-	struct server *srv;          /* where the running segment or transaction is; set by relay_link/unlink only */
-	struct server *kept[2];      /* by role: held beyond transactions (session mode, pinned) */
-	TAILQ_ENTRY(client) link;    /* worker->clients */
-	TAILQ_ENTRY(client) wait;    /* the one waiting list that the state names */
-	struct pool *pool;           /* WAIT_SERVER: whose queue */
+	struct dbuser *du;        /* borrowed from the worker; NULL before login */
+	struct server *srv;       /* where the running segment or transaction is; set by relay_link/unlink only */
+	struct server *kept[2];   /* by role: held beyond transactions (session mode, pinned) */
+	TAILQ_ENTRY(client) link; /* worker->clients */
+	TAILQ_ENTRY(client) wait; /* the one waiting list that the state names */
+	struct pool *pool;        /* WAIT_SERVER: whose queue */
 	enum client_state state;
 	enum client_tx tx;
 	enum copy_state copy;
@@ -117,41 +118,41 @@ struct client {
 	struct buf in;
 	size_t emitted;
 	struct client_segment seg;
-	uint64_t raw_left;           /* bytes of a large message of the client still to stream */
-	bool raw_drop;               /* these bytes go nowhere */
-	bool fail_next;              /* LOST while idle: *failure is due as the answer to the next statement */
-	bool skip_to_sync;           /* an error was answered here in mid-segment */
-	bool busy;                   /* client_process() is on the stack */
-	bool look_again;             /* it was called again meanwhile */
-	bool quiet_end;              /* close once what is pending has been sent */
-	uint32_t pins;               /* reasons by bit, sql/facts */
-	uint32_t tx_flags;           /* facts' flags of the transaction so far */
-	struct sql_begin begin;      /* DEFERRED: what was asked for */
-	bool tx_read_only;           /* the open transaction is declared READ ONLY */
-	bool tx_has_state;           /* it has a savepoint, a cursor, a setting of its own: it cannot move */
-	uint64_t arrived_round;      /* strong: the round at which the running request arrived */
-	uint64_t pos;                /* B2: round of this client's last answer from the primary */
-	uint64_t read_round;         /* round of its last answer from standby read_host */
+	uint64_t raw_left;      /* bytes of a large message of the client still to stream */
+	bool raw_drop;          /* these bytes go nowhere */
+	bool fail_next;         /* LOST while idle: *failure is due as the answer to the next statement */
+	bool skip_to_sync;      /* an error was answered here in mid-segment */
+	bool busy;              /* client_process() is on the stack */
+	bool look_again;        /* it was called again meanwhile */
+	bool quiet_end;         /* close once what is pending has been sent */
+	uint32_t pins;          /* reasons by bit, sql/facts */
+	uint32_t tx_flags;      /* facts' flags of the transaction so far */
+	struct sql_begin begin; /* DEFERRED: what was asked for */
+	bool tx_read_only;      /* the open transaction is declared READ ONLY */
+	bool tx_has_state;      /* it has a savepoint, a cursor, a setting of its own: it cannot move */
+	uint64_t arrived_round; /* strong: the round at which the running request arrived */
+	uint64_t pos;           /* B2: round of this client's last answer from the primary */
+	uint64_t read_round;    /* round of its last answer from standby read_host */
 	struct host *read_host;
-	uint64_t need_round;         /* WAIT_FRESH: a standby must be fresh as of later than this */
+	uint64_t need_round; /* WAIT_FRESH: a standby must be fresh as of later than this */
 	uint64_t wait_since_us, connected_us, request_us, xact_us, fresh_deadline_us, primary_deadline_us;
 	struct client_stmts stmts;
-	struct params *profile;      /* owned reference: settings that a backend must have for it */
-	struct params *startup;      /* owned reference: profile without application_name */
+	struct params *profile;              /* owned reference: settings that a backend must have for it */
+	struct params *startup;              /* owned reference: profile without application_name */
 	struct sqlparse_options sql_options; /* how its text is to be read; follows view */
-	struct params *view;         /* owned reference: ParameterStatus as it has been told */
-	uint32_t pid;                /* virtual; above PostgreSQL's own (4194304) */
+	struct params *view;                 /* owned reference: ParameterStatus as it has been told */
+	uint32_t pid;                        /* virtual; above PostgreSQL's own (4194304) */
 	uint8_t key[32];
 	uint8_t key_len;
-	struct conf_routing session_routing; /* what SET pgweir.* and the start-up packet say */
-	struct conf_routing tx_routing;      /* what SET LOCAL pgweir.* says in the open transaction */
-	struct conf_routing routing; /* effective for the session; everything set */
+	struct conf_routing session_routing;     /* what SET pgweir.* and the start-up packet say */
+	struct conf_routing tx_routing;          /* what SET LOCAL pgweir.* says in the open transaction */
+	struct conf_routing routing;             /* effective for the session; everything set */
 	const struct conf_application *conf_app; /* borrowed from du->config; may be NULL */
-	struct client_login *login;  /* owned; only until logged in */
-	struct local_session *local; /* owned by the console's handler */
-	struct pgerr *failure;       /* owned: of our own step, for what the client is told; NULL mostly */
-	char *application;           /* owned; the client's own application_name */
-	struct net_addr *peer;       /* owned */
+	struct client_login *login;              /* owned; only until logged in */
+	struct local_session *local;             /* owned by the console's handler */
+	struct pgerr *failure;                   /* owned: of our own step, for what the client is told; NULL mostly */
+	char *application;                       /* owned; the client's own application_name */
+	struct net_addr *peer;                   /* owned */
 };
 
 const char *client_state_name(enum client_state state);

@@ -23,7 +23,7 @@ void consistency_note_answer(struct client *c, struct host *host, bool is_primar
 /* Waiting for freshness. */
 void consistency_wait(struct client *c);
 void consistency_unwait(struct client *c);
-void consistency_wake(struct worker *w);      /* standbys have moved, or roles changed */
+void consistency_wake(struct worker *w); /* standbys have moved, or roles changed */
 void consistency_on_timer(struct loop_timer *t);
 
 #endif

@@ -46,8 +46,8 @@ struct shared_db *shared_db_get(struct cluster *cluster, const char *dbname);
 static inline void round_advance(_Atomic uint64_t *at, uint64_t round)
 {
 	uint64_t old = atomic_load_explicit(at, memory_order_relaxed);
-	while (old < round && !atomic_compare_exchange_weak_explicit(at, &old, round, memory_order_release,
-								     memory_order_relaxed))
+	while (old < round &&
+	       !atomic_compare_exchange_weak_explicit(at, &old, round, memory_order_release, memory_order_relaxed))
 		;
 }
 
@@ -68,15 +68,15 @@ struct shared_welcome {
 struct dbuser {
 	UT_hash_handle hh; /* in worker.dbusers */
 	struct worker *worker;
-	const struct conf_database *conf; /* borrowed from config */
-	const struct config *config;      /* owned reference */
+	const struct conf_database *conf;  /* borrowed from config */
+	const struct config *config;       /* owned reference */
 	const struct conf_user *conf_user; /* borrowed from config; may be NULL */
 	struct shared_db *db;
-	char *database; /* owned; as the client says it */
-	char *user;     /* owned; as the client says it */
+	char *database;    /* owned; as the client says it */
+	char *user;        /* owned; as the client says it */
 	char *server_user; /* owned; the login on the servers */
 	enum pool_mode pool_mode;
-	char primary_isolation;    /* C2: default_transaction_isolation of the primary: 'u' 'c' 'r' 's'; 0 unknown */
+	char primary_isolation; /* C2: default_transaction_isolation of the primary: 'u' 'c' 'r' 's'; 0 unknown */
 	bool paused;
 	struct catalog *catalog; /* owned reference, current as of catalog_version */
 	uint64_t catalog_version;

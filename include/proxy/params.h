@@ -23,7 +23,7 @@ struct params {
 	unsigned refs;
 	unsigned n;
 	uint64_t hash; /* of key: tells sets apart beyond the life of one */
-	char *key; /* owned: name\0value\0... sorted by name; the strings that items point to */
+	char *key;     /* owned: name\0value\0... sorted by name; the strings that items point to */
 	size_t key_len;
 	struct param items[];
 };

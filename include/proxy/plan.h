@@ -10,14 +10,14 @@
 #include "sql/route.h"
 #include "wire/pgerr.h"
 
-#define PLAN_ACTIONS(X)                                                                                               \
-	X(WAIT, "more input is needed")                                                                               \
-	X(FORWARD, "to a server of that role")                                                                        \
-	X(CONTINUE, "to the server that the client has")                                                              \
-	X(MOVE, "the read-only transaction ends on its replica and goes on at the primary")                           \
-	X(LOCAL, "answered here: Sync, Close, an empty query, BEGIN or COMMIT of a deferred transaction, pgweir.*")   \
-	X(REJECT, "an error that a server would give, or must give: error says which")                                \
-	X(TERMINATE, "the client leaves")                                                                             \
+#define PLAN_ACTIONS(X)                                                                                                \
+	X(WAIT, "more input is needed")                                                                                \
+	X(FORWARD, "to a server of that role")                                                                         \
+	X(CONTINUE, "to the server that the client has")                                                               \
+	X(MOVE, "the read-only transaction ends on its replica and goes on at the primary")                            \
+	X(LOCAL, "answered here: Sync, Close, an empty query, BEGIN or COMMIT of a deferred transaction, pgweir.*")    \
+	X(REJECT, "an error that a server would give, or must give: error says which")                                 \
+	X(TERMINATE, "the client leaves")                                                                              \
 	X(PROTOCOL, "not the protocol")
 enum plan_action {
 #define PLAN_ENUM(id, doc) PLAN_##id,

@@ -26,9 +26,9 @@ enum { WORKERS_MAX = 64 };
 /* Shared by the workers' pools of one (database, user, host); lives for the process's life. */
 struct pool_budget {
 	LIST_ENTRY(pool_budget) link;
-	char *key;                /* owned */
+	char *key; /* owned */
 	size_t key_len;
-	_Atomic int connections;  /* open or opening, pinned ones apart */
+	_Atomic int connections; /* open or opening, pinned ones apart */
 	_Atomic int pinned;
 	_Atomic uint64_t waiting_since[WORKERS_MAX]; /* us; 0: nobody waits on that worker */
 	_Atomic uint32_t idle[WORKERS_MAX];
@@ -38,20 +38,20 @@ TAILQ_HEAD(server_queue, server);
 TAILQ_HEAD(client_queue, client);
 
 struct pool {
-	UT_hash_handle hh; /* in worker.pools */
+	UT_hash_handle hh;    /* in worker.pools */
 	LIST_ENTRY(pool) all; /* worker.pool_list, in order of making */
 	struct worker *worker;
 	struct dbuser *du;
 	struct host *host;
 	struct pool_budget *budget;
-	struct server_queue idle;   /* most recently used first */
-	struct server_queue others; /* every other state */
+	struct server_queue idle;    /* most recently used first */
+	struct server_queue others;  /* every other state */
 	struct client_queue waiters; /* oldest first */
 	unsigned n_idle, n_others, n_connecting, n_waiters;
-	uint32_t conn_epoch;    /* servers of an older one are closed when free (RECONNECT) */
-	bool tls_needed;        /* server_tls_sslmode=allow: the server has refused a plain connection */
-	uint64_t retry_at_us;   /* after a failed login: not before (server_login_retry) */
-	uint32_t failed_epoch;  /* the cluster's role epoch at that failure; a role change lifts the pause */
+	uint32_t conn_epoch;     /* servers of an older one are closed when free (RECONNECT) */
+	bool tls_needed;         /* server_tls_sslmode=allow: the server has refused a plain connection */
+	uint64_t retry_at_us;    /* after a failed login: not before (server_login_retry) */
+	uint32_t failed_epoch;   /* the cluster's role epoch at that failure; a role change lifts the pause */
 	struct pgerr last_error; /* of that failure */
 	bool failing;
 	uint64_t max_wait_us;

@@ -56,9 +56,9 @@ struct str stmt_text_sql(const struct stmt_text *s);             /* borrowed; NU
 size_t stmt_text_server_name(const struct stmt_text *s, char out[PSTMT_NAME_MAX]);
 
 /* --- a client's names --- */
-#define CSTMT_STATES(X)                                                                                               \
-	X(CONFIRMED, "the server has said ParseComplete")                                                             \
-	X(PARSING, "Parse is on its way")                                                                             \
+#define CSTMT_STATES(X)                                                                                                \
+	X(CONFIRMED, "the server has said ParseComplete")                                                              \
+	X(PARSING, "Parse is on its way")                                                                              \
 	X(CLOSING, "Close is on its way")
 enum cstmt_state {
 #define CSTMT_ENUM(id, doc) CSTMT_##id,
@@ -67,8 +67,8 @@ enum cstmt_state {
 };
 
 struct cstmt {
-	UT_hash_handle hh;   /* in client_stmts.by_name; only the newest of a name */
-	struct cstmt *older; /* of the same name, CLOSING; owned */
+	UT_hash_handle hh;      /* in client_stmts.by_name; only the newest of a name */
+	struct cstmt *older;    /* of the same name, CLOSING; owned */
 	struct stmt_text *text; /* owned reference */
 	enum cstmt_state state;
 	bool failed; /* CLOSING, and its Parse has failed: the Close behind it settles it */
@@ -79,8 +79,9 @@ struct cstmt {
 struct client_stmts {
 	struct cstmt *by_name;     /* owned */
 	struct stmt_text *unnamed; /* owned reference or NULL: as the server has confirmed it */
-	struct stmt_text *sent;    /* owned reference or NULL: after all that the running segment has emitted so far, ... */
-	bool has_sent;             /* ... if it has emitted a Parse or Close of it, or a Query */
+	struct stmt_text
+	    *sent;     /* owned reference or NULL: after all that the running segment has emitted so far, ... */
+	bool has_sent; /* ... if it has emitted a Parse or Close of it, or a Query */
 };
 
 void client_stmts_deinit(struct client_stmts *c, struct stmt_texts *t);

@@ -21,15 +21,15 @@ struct worker;
 
 enum { SEGMENT_MESSAGES_MAX = 1024 };
 
-#define SEGMENT_ENDS(X)                                                                                               \
-	X(NOTHING, "no whole message is there")                                                                       \
-	X(OPEN, "whole messages, but no end yet")                                                                     \
-	X(SYNC, "ends with Sync")                                                                                     \
-	X(QUERY, "ends with a Query")                                                                                 \
-	X(FCALL, "ends with a FunctionCall")                                                                          \
-	X(FLUSH, "ends with Flush: the client wants what there is, and goes on in the same segment")                  \
-	X(LARGE, "ends with the start of a message that is larger than we keep; its rest streams through")            \
-	X(TERMINATE, "Terminate")                                                                                     \
+#define SEGMENT_ENDS(X)                                                                                                \
+	X(NOTHING, "no whole message is there")                                                                        \
+	X(OPEN, "whole messages, but no end yet")                                                                      \
+	X(SYNC, "ends with Sync")                                                                                      \
+	X(QUERY, "ends with a Query")                                                                                  \
+	X(FCALL, "ends with a FunctionCall")                                                                           \
+	X(FLUSH, "ends with Flush: the client wants what there is, and goes on in the same segment")                   \
+	X(LARGE, "ends with the start of a message that is larger than we keep; its rest streams through")             \
+	X(TERMINATE, "Terminate")                                                                                      \
 	X(BAD, "not the protocol; error says what")
 enum segment_end {
 #define SEGMENT_END_ENUM(id, doc) SEGMENT_##id,
@@ -38,10 +38,10 @@ enum segment_end {
 };
 
 struct segment_msg {
-	uint8_t type;           /* MSG_* of the client */
-	uint8_t target;         /* Describe, Close: 'S' or 'P' */
-	uint32_t off, len;      /* in the client's input, from the segment's start */
-	uint32_t rest;          /* Bind: offset in the message behind the two names */
+	uint8_t type;      /* MSG_* of the client */
+	uint8_t target;    /* Describe, Close: 'S' or 'P' */
+	uint32_t off, len; /* in the client's input, from the segment's start */
+	uint32_t rest;     /* Bind: offset in the message behind the two names */
 	struct str portal;
 	struct str name;        /* statement name; borrowed */
 	struct stmt_text *text; /* what it means: owned reference for Parse, borrowed for the others; NULL unknown */
@@ -50,24 +50,25 @@ struct segment_msg {
 struct segment {
 	enum segment_end end;
 	unsigned n;
-	size_t len;        /* bytes of whole messages, and of the part of a large one that is there */
-	size_t large_len;  /* LARGE: the whole length of its last message */
-	bool executes;     /* holds an Execute, Query or FunctionCall */
-	bool parses;       /* holds a Parse or a Close of a statement */
-	bool only_close;   /* nothing but Close and Sync */
-	bool unknown;      /* executes or describes something that was not made here */
-	unsigned n_executed;          /* Execute and Query messages */
-	struct sql_shape *shape;      /* the one executed statement's; owned reference, or NULL (none, several, unknown) */
-	uint32_t flags, pins;         /* union over what is executed */
+	size_t len;              /* bytes of whole messages, and of the part of a large one that is there */
+	size_t large_len;        /* LARGE: the whole length of its last message */
+	bool executes;           /* holds an Execute, Query or FunctionCall */
+	bool parses;             /* holds a Parse or a Close of a statement */
+	bool only_close;         /* nothing but Close and Sync */
+	bool unknown;            /* executes or describes something that was not made here */
+	unsigned n_executed;     /* Execute and Query messages */
+	struct sql_shape *shape; /* the one executed statement's; owned reference, or NULL (none, several, unknown) */
+	uint32_t flags, pins;    /* union over what is executed */
 	struct route_verdict verdict; /* of the strictest part */
 	bool has_verdict;             /* a statement was seen */
 	bool shows_time;
-	int consistency;              /* enum consistency of a hint, or -1 */
-	struct pgerr error;           /* BAD */
+	int consistency;    /* enum consistency of a hint, or -1 */
+	struct pgerr error; /* BAD */
 	struct segment_msg msgs[SEGMENT_MESSAGES_MAX];
 };
 
-/* Looks at the n bytes at p; fills *seg.  Release with segment_done().  `policy`: wish and transaction of the client. */
+/* Looks at the n bytes at p; fills *seg.  Release with segment_done().  `policy`: wish and transaction of the client.
+ */
 void segment_scan(struct client *c, const uint8_t *p, size_t n, struct route_policy policy, struct segment *seg);
 void segment_done(struct worker *w, struct segment *seg);
 

@@ -27,21 +27,21 @@ struct pool;
 struct params;
 struct worker;
 
-#define SERVER_STATES(X)                                                                                              \
-	X(CONNECTING, "connect() is under way")                                                                       \
-	X(TLS, "SSLRequest sent, or the handshake runs")                                                              \
-	X(LOGIN, "start-up packet sent, not yet ReadyForQuery")                                                       \
-	X(IDLE, "in its pool, free")                                                                                  \
-	X(LINKED, "works for a client")                                                                               \
-	X(DRAINING, "its client is gone or has moved on; replies are swallowed up to ReadyForQuery")                  \
-	X(RESETTING, "runs a rollback or reset of ours")                                                              \
-	X(FENCED, "a cancel request for it is still under way; not reusable")                                         \
+#define SERVER_STATES(X)                                                                                               \
+	X(CONNECTING, "connect() is under way")                                                                        \
+	X(TLS, "SSLRequest sent, or the handshake runs")                                                               \
+	X(LOGIN, "start-up packet sent, not yet ReadyForQuery")                                                        \
+	X(IDLE, "in its pool, free")                                                                                   \
+	X(LINKED, "works for a client")                                                                                \
+	X(DRAINING, "its client is gone or has moved on; replies are swallowed up to ReadyForQuery")                   \
+	X(RESETTING, "runs a rollback or reset of ours")                                                               \
+	X(FENCED, "a cancel request for it is still under way; not reusable")                                          \
 	X(CLOSING, "closed; memory is reaped at the end of the turn")
 enum server_state {
 #define SERVER_STATE_ENUM(id, doc) SERVER_##id,
 	SERVER_STATES(SERVER_STATE_ENUM)
 #undef SERVER_STATE_ENUM
-	SERVER_STATE_COUNT
+	    SERVER_STATE_COUNT
 };
 
 enum reset_kind {
@@ -51,7 +51,7 @@ enum reset_kind {
 };
 
 /* What a server still owes us an answer for, in order (protocol section 55.2.3). */
-#define REQUEST_KINDS(X)                                                                                              \
+#define REQUEST_KINDS(X)                                                                                               \
 	X(PARSE) X(BIND) X(DESCRIBE_STATEMENT) X(DESCRIBE_PORTAL) X(EXECUTE) X(CLOSE) X(FLUSH) X(SYNC) X(QUERY) X(FCALL)
 enum request_kind {
 #define REQUEST_KIND_ENUM(id) REQ_##id,
@@ -69,10 +69,10 @@ enum {
 };
 
 struct request {
-	uint8_t kind;  /* enum request_kind */
-	uint8_t flags; /* REQF_* */
-	uint16_t msg;  /* index of the client's message in its segment, for a repetition */
-	struct cstmt *cstmt;    /* borrowed from the client's table; see REQF_CLIENT_STMT */
+	uint8_t kind;        /* enum request_kind */
+	uint8_t flags;       /* REQF_* */
+	uint16_t msg;        /* index of the client's message in its segment, for a repetition */
+	struct cstmt *cstmt; /* borrowed from the client's table; see REQF_CLIENT_STMT */
 	union {
 		struct sstmt *sstmt;    /* borrowed from this server's table */
 		struct stmt_text *text; /* borrowed: held by the client's table or the segment */
@@ -98,49 +98,49 @@ struct server {
 	struct stream stream;
 	struct loop_grave grave;
 	struct pool *pool;
-	struct client *client;     /* the linked client or NULL; set and cleared by relay_link/unlink only */
-	TAILQ_ENTRY(server) link;  /* on pool->idle, or on pool->others */
+	struct client *client;    /* the linked client or NULL; set and cleared by relay_link/unlink only */
+	TAILQ_ENTRY(server) link; /* on pool->idle, or on pool->others */
 	enum server_state state;
-	unsigned id;               /* for the log and SHOW SERVERS */
+	unsigned id; /* for the log and SHOW SERVERS */
 	uint64_t connected_us, idle_since_us, request_us;
-	uint64_t login_round;      /* B3: only samples of a later round say anything of this connection */
+	uint64_t login_round; /* B3: only samples of a later round say anything of this connection */
 	uint32_t backend_pid;
 	uint8_t cancel_key[256];
 	uint16_t cancel_key_len;
-	char tx;                   /* 'I', 'T', 'E' as of the last ReadyForQuery */
-	struct params *status;     /* owned reference: ParameterStatus as it stands */
-	struct params *profile;    /* owned reference: settings that we have made on it; NULL: unknown */
-	struct params *base;       /* owned reference: the profile that RESET ALL goes back to */
-	struct params *pending;    /* owned reference: what profile becomes when the running transaction commits (C7) */
-	bool is_replica;           /* in_hot_standby as last reported (PostgreSQL 14 and newer) */
-	bool pinned;               /* counts against max_pinned instead of the pool's size */
-	bool dedicated;            /* for one replication client only: passes bytes, never pooled (G4) */
-	uint32_t address_epoch;    /* of its host at connect */
-	uint32_t conn_epoch;       /* pool->conn_epoch at connect: RECONNECT and reload raise the pool's */
-	char default_isolation;    /* C2: 'u' 'c' 'r' 's', as the server's default for this login */
-	bool suspect;              /* a statement may have changed session state that we do not track */
-	bool dirty;                /* never to be reused: closed when its client leaves it */
-	bool error_seen;           /* an ErrorResponse since the last ReadyForQuery */
-	bool last_error_syntax;    /* that error was 42601: nothing has run */
-	bool fatal_shown;          /* a FATAL of the server has gone to the client: the connection ends here too */
-	bool tx_spoiled;           /* an error or a rollback since pending was set */
-	bool owes_sync;            /* a Sync of ours is due once the large message under way is through (A1) */
-	bool copy_sync;            /* a Sync was sent ahead of COPY data; the server may have taken it for one after all */
-	bool prelude_failed;       /* one of our own statements in front of the client's failed (A1) */
-	bool skipping;             /* after an error in a segment that is still open: the server skips up to Sync */
+	char tx;                /* 'I', 'T', 'E' as of the last ReadyForQuery */
+	struct params *status;  /* owned reference: ParameterStatus as it stands */
+	struct params *profile; /* owned reference: settings that we have made on it; NULL: unknown */
+	struct params *base;    /* owned reference: the profile that RESET ALL goes back to */
+	struct params *pending; /* owned reference: what profile becomes when the running transaction commits (C7) */
+	bool is_replica;        /* in_hot_standby as last reported (PostgreSQL 14 and newer) */
+	bool pinned;            /* counts against max_pinned instead of the pool's size */
+	bool dedicated;         /* for one replication client only: passes bytes, never pooled (G4) */
+	uint32_t address_epoch; /* of its host at connect */
+	uint32_t conn_epoch;    /* pool->conn_epoch at connect: RECONNECT and reload raise the pool's */
+	char default_isolation; /* C2: 'u' 'c' 'r' 's', as the server's default for this login */
+	bool suspect;           /* a statement may have changed session state that we do not track */
+	bool dirty;             /* never to be reused: closed when its client leaves it */
+	bool error_seen;        /* an ErrorResponse since the last ReadyForQuery */
+	bool last_error_syntax; /* that error was 42601: nothing has run */
+	bool fatal_shown;       /* a FATAL of the server has gone to the client: the connection ends here too */
+	bool tx_spoiled;        /* an error or a rollback since pending was set */
+	bool owes_sync;         /* a Sync of ours is due once the large message under way is through (A1) */
+	bool copy_sync;         /* a Sync was sent ahead of COPY data; the server may have taken it for one after all */
+	bool prelude_failed;    /* one of our own statements in front of the client's failed (A1) */
+	bool skipping;          /* after an error in a segment that is still open: the server skips up to Sync */
 	enum reset_kind resetting;
-	bool needs_reset_query;    /* was held by a session: server_reset_query before the next client */
-	bool expected_close;       /* we close it ourselves: no sign of trouble with the host */
+	bool needs_reset_query; /* was held by a session: server_reset_query before the next client */
+	bool expected_close;    /* we close it ourselves: no sign of trouble with the host */
 	bool login_error_set;
-	struct pgerr login_error;  /* what the server said when it refused the login */
-	bool close_needed;         /* RECONNECT, reload, too old */
-	unsigned cancels;          /* cancel requests under way (G3) */
+	struct pgerr login_error; /* what the server said when it refused the login */
+	bool close_needed;        /* RECONNECT, reload, too old */
+	unsigned cancels;         /* cancel requests under way (G3) */
 	struct server_stmts stmts;
 	struct request_queue reqs;
-	uint32_t portal_seq;       /* names our portals pgweir_p<n> apart within a transaction (A2) */
-	struct buf part;           /* the start of a message that must be seen whole */
-	struct buf hold;           /* a standby's answer held back until it may be shown (A8, G1) */
-	uint64_t raw_left;         /* bytes of a large message still to pass */
+	uint32_t portal_seq; /* names our portals pgweir_p<n> apart within a transaction (A2) */
+	struct buf part;     /* the start of a message that must be seen whole */
+	struct buf hold;     /* a standby's answer held back until it may be shown (A8, G1) */
+	uint64_t raw_left;   /* bytes of a large message still to pass */
 	enum raw_mode raw_mode;
 	struct server_login *login; /* owned; only during login */
 	struct server_move *move;   /* owned; only while it changes worker */

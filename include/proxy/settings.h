@@ -20,9 +20,9 @@ char *settings_clean_name(struct str name);   /* application_name as PostgreSQL 
 
 /* The start-up packet's options: "-c name=value", "--name=value", blanks escaped by backslash (pg_split_opts). */
 struct settings_options {
-	char *text;  /* owned copy with the escapes taken out */
+	char *text; /* owned copy with the escapes taken out */
 	char *pos, *end;
-	bool bad;    /* something else than a setting stands there */
+	bool bad; /* something else than a setting stands there */
 };
 void settings_options_begin(struct settings_options *o, struct str options);
 bool settings_options_next(struct settings_options *o, struct str *name, struct str *value); /* borrowed from o */

@@ -7,25 +7,25 @@
 #include <stdint.h>
 
 /* name, help */
-#define STATS_COUNTERS(X)                                                                                             \
-	X(server_assignments, "times a server was given to a client")                                                 \
-	X(xacts, "transactions ended")                                                                                \
-	X(queries, "ReadyForQuery seen for clients")                                                                  \
-	X(received_bytes, "bytes received from clients")                                                              \
-	X(sent_bytes, "bytes sent to clients")                                                                        \
-	X(xact_us, "time clients were in transactions")                                                               \
-	X(query_us, "time servers worked on queries")                                                                 \
-	X(wait_us, "time clients waited for a server")                                                                \
-	X(client_parses, "Parse messages of clients")                                                                 \
-	X(server_parses, "Parse messages sent to servers")                                                            \
-	X(binds, "Bind messages sent to servers")                                                                     \
-	X(logins, "clients logged in")                                                                                \
-	X(to_primary, "segments sent to the primary")                                                                 \
-	X(to_replica, "segments sent to a replica")                                                                   \
-	X(retries, "segments run again on the primary after a standby refused or was lost")                           \
-	X(fresh_waits, "reads that waited for a standby to catch up")                                                 \
-	X(fresh_timeouts, "of these, that went to the primary in the end")                                            \
-	X(errors, "ErrorResponses shown to clients")                                                                  \
+#define STATS_COUNTERS(X)                                                                                              \
+	X(server_assignments, "times a server was given to a client")                                                  \
+	X(xacts, "transactions ended")                                                                                 \
+	X(queries, "ReadyForQuery seen for clients")                                                                   \
+	X(received_bytes, "bytes received from clients")                                                               \
+	X(sent_bytes, "bytes sent to clients")                                                                         \
+	X(xact_us, "time clients were in transactions")                                                                \
+	X(query_us, "time servers worked on queries")                                                                  \
+	X(wait_us, "time clients waited for a server")                                                                 \
+	X(client_parses, "Parse messages of clients")                                                                  \
+	X(server_parses, "Parse messages sent to servers")                                                             \
+	X(binds, "Bind messages sent to servers")                                                                      \
+	X(logins, "clients logged in")                                                                                 \
+	X(to_primary, "segments sent to the primary")                                                                  \
+	X(to_replica, "segments sent to a replica")                                                                    \
+	X(retries, "segments run again on the primary after a standby refused or was lost")                            \
+	X(fresh_waits, "reads that waited for a standby to catch up")                                                  \
+	X(fresh_timeouts, "of these, that went to the primary in the end")                                             \
+	X(errors, "ErrorResponses shown to clients")                                                                   \
 	X(local_answers, "messages answered without a server")
 
 struct stats_block {

@@ -54,29 +54,29 @@ struct worker {
 	struct shapes *shapes;   /* owned */
 	struct stmt_texts texts;
 	struct params_table params;
-	struct dbuser *dbusers;  /* uthash */
-	struct pool *pools;      /* uthash */
+	struct dbuser *dbusers; /* uthash */
+	struct pool *pools;     /* uthash */
 	LIST_HEAD(, pool) pool_list;
 	LIST_HEAD(, cancel_conn) cancels; /* cancel requests on their way to servers */
-	struct client_queue clients;    /* every client of this worker */
-	struct client_queue fresh_wait; /* reads that wait for a standby to catch up; oldest first */
-	struct client_queue role_wait;  /* work that waits for a primary */
+	struct client_queue clients;      /* every client of this worker */
+	struct client_queue fresh_wait;   /* reads that wait for a standby to catch up; oldest first */
+	struct client_queue role_wait;    /* work that waits for a primary */
 	struct cluster_listener listener;
-	struct loop_timer tick;         /* coarse: time-outs, ageing */
+	struct loop_timer tick; /* coarse: time-outs, ageing */
 	unsigned ticks;
 	uint64_t fresh_timer_at_us;
-	struct loop_timer fresh_timer;  /* runs only while fresh_wait has somebody */
-	uint8_t *scratch;               /* owned; WORKER_SCRATCH_BYTES with head room before it */
-	struct buf out;                 /* one segment for a server, being put together */
-	struct buf reply;               /* small replies of ours, being put together */
-	struct segment segment;         /* scratch of the scan */
-	struct client *segment_of;      /* whose segment that is; NULL: nobody's */
-	void *free_blocks;              /* stack of CLIENT_BLOCK_BYTES blocks */
+	struct loop_timer fresh_timer; /* runs only while fresh_wait has somebody */
+	uint8_t *scratch;              /* owned; WORKER_SCRATCH_BYTES with head room before it */
+	struct buf out;                /* one segment for a server, being put together */
+	struct buf reply;              /* small replies of ours, being put together */
+	struct segment segment;        /* scratch of the scan */
+	struct client *segment_of;     /* whose segment that is; NULL: nobody's */
+	void *free_blocks;             /* stack of CLIENT_BLOCK_BYTES blocks */
 	unsigned n_free_blocks;
 	_Atomic int n_clients;
 	struct worker_stats stats;
 	uint64_t rng;
-	bool draining;                  /* SHUTDOWN WAIT_FOR_*: clients are sent away when idle */
+	bool draining; /* SHUTDOWN WAIT_FOR_*: clients are sent away when idle */
 };
 
 bool workers_start(struct runtime *runtime, unsigned n);

@@ -45,11 +45,11 @@ struct str wr_cstr(struct wire_reader *r); /* up to the next NUL, which is skipp
 struct str wr_rest(struct wire_reader *r); /* all that is left; borrowed */
 
 struct wire_writer {
-	struct buf *out;  /* borrowed; nobody else may touch it between ww_init and ww_finish */
-	size_t undo;      /* readable bytes at ww_init: what a failure goes back to */
-	size_t mark;      /* offset from the buffer's head of the open message's length word */
-	bool open;        /* set by ww_begin, cleared by ww_end */
-	bool failed;      /* set by any failure, never cleared */
+	struct buf *out; /* borrowed; nobody else may touch it between ww_init and ww_finish */
+	size_t undo;     /* readable bytes at ww_init: what a failure goes back to */
+	size_t mark;     /* offset from the buffer's head of the open message's length word */
+	bool open;       /* set by ww_begin, cleared by ww_end */
+	bool failed;     /* set by any failure, never cleared */
 };
 
 void ww_init(struct wire_writer *w, struct buf *out);
@@ -62,8 +62,8 @@ void ww_u16(struct wire_writer *w, uint16_t v);
 void ww_u32(struct wire_writer *w, uint32_t v);
 void ww_i32(struct wire_writer *w, int32_t v);
 void ww_bytes(struct wire_writer *w, const void *p, size_t n);
-void ww_str(struct wire_writer *w, struct str s);    /* bytes and NUL */
-void ww_cstr(struct wire_writer *w, const char *z);  /* the same; NULL counts as "" */
-void ww_value(struct wire_writer *w, struct str s);  /* length word and bytes; s.p == NULL is SQL NULL (-1) */
+void ww_str(struct wire_writer *w, struct str s);   /* bytes and NUL */
+void ww_cstr(struct wire_writer *w, const char *z); /* the same; NULL counts as "" */
+void ww_value(struct wire_writer *w, struct str s); /* length word and bytes; s.p == NULL is SQL NULL (-1) */
 
 #endif

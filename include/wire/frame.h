@@ -35,49 +35,49 @@ enum {
 /* When a message may come.  A mask: ReadyForQuery ends the login and every query. */
 enum frame_phase { FRAME_IN_LOGIN = 1, FRAME_IN_QUERY = 2, FRAME_IN_COPY = 4 };
 #define FRAME_AFTER_LOGIN (FRAME_IN_QUERY | FRAME_IN_COPY)
-#define FRAME_ANY_TIME (FRAME_IN_LOGIN | FRAME_AFTER_LOGIN)
+#define FRAME_ANY_TIME    (FRAME_IN_LOGIN | FRAME_AFTER_LOGIN)
 
 /* COPY messages are legal outside of COPY: a client learns too late that its COPY has failed, and servers drop them. */
-#define FRAME_CLIENT_TYPES(X) \
-	X(BIND, 'B', "Bind", FRAME_IN_QUERY) \
-	X(CLOSE, 'C', "Close", FRAME_IN_QUERY) \
-	X(COPY_DATA_IN, 'd', "CopyData", FRAME_AFTER_LOGIN) \
-	X(COPY_DONE_IN, 'c', "CopyDone", FRAME_AFTER_LOGIN) \
-	X(COPY_FAIL, 'f', "CopyFail", FRAME_AFTER_LOGIN) \
-	X(DESCRIBE, 'D', "Describe", FRAME_IN_QUERY) \
-	X(EXECUTE, 'E', "Execute", FRAME_IN_QUERY) \
-	X(FLUSH, 'H', "Flush", FRAME_AFTER_LOGIN) \
-	X(FUNCTION_CALL, 'F', "FunctionCall", FRAME_IN_QUERY) \
-	X(PARSE, 'P', "Parse", FRAME_IN_QUERY) \
-	X(PASSWORD, 'p', "PasswordMessage", FRAME_IN_LOGIN) /* also SASL*Response, by the Authentication* before */ \
-	X(QUERY, 'Q', "Query", FRAME_IN_QUERY) \
-	X(SYNC, 'S', "Sync", FRAME_AFTER_LOGIN) \
+#define FRAME_CLIENT_TYPES(X)                                                                                          \
+	X(BIND, 'B', "Bind", FRAME_IN_QUERY)                                                                           \
+	X(CLOSE, 'C', "Close", FRAME_IN_QUERY)                                                                         \
+	X(COPY_DATA_IN, 'd', "CopyData", FRAME_AFTER_LOGIN)                                                            \
+	X(COPY_DONE_IN, 'c', "CopyDone", FRAME_AFTER_LOGIN)                                                            \
+	X(COPY_FAIL, 'f', "CopyFail", FRAME_AFTER_LOGIN)                                                               \
+	X(DESCRIBE, 'D', "Describe", FRAME_IN_QUERY)                                                                   \
+	X(EXECUTE, 'E', "Execute", FRAME_IN_QUERY)                                                                     \
+	X(FLUSH, 'H', "Flush", FRAME_AFTER_LOGIN)                                                                      \
+	X(FUNCTION_CALL, 'F', "FunctionCall", FRAME_IN_QUERY)                                                          \
+	X(PARSE, 'P', "Parse", FRAME_IN_QUERY)                                                                         \
+	X(PASSWORD, 'p', "PasswordMessage", FRAME_IN_LOGIN) /* also SASL*Response, by the Authentication* before */    \
+	X(QUERY, 'Q', "Query", FRAME_IN_QUERY)                                                                         \
+	X(SYNC, 'S', "Sync", FRAME_AFTER_LOGIN)                                                                        \
 	X(TERMINATE, 'X', "Terminate", FRAME_AFTER_LOGIN)
 
-#define FRAME_SERVER_TYPES(X) \
-	X(AUTHENTICATION, 'R', "Authentication", FRAME_IN_LOGIN) \
-	X(BACKEND_KEY_DATA, 'K', "BackendKeyData", FRAME_IN_LOGIN) \
-	X(BIND_COMPLETE, '2', "BindComplete", FRAME_IN_QUERY) \
-	X(CLOSE_COMPLETE, '3', "CloseComplete", FRAME_IN_QUERY) \
-	X(COMMAND_COMPLETE, 'C', "CommandComplete", FRAME_AFTER_LOGIN) \
-	X(COPY_BOTH_RESPONSE, 'W', "CopyBothResponse", FRAME_IN_QUERY) \
-	X(COPY_DATA_OUT, 'd', "CopyData", FRAME_IN_COPY) \
-	X(COPY_DONE_OUT, 'c', "CopyDone", FRAME_IN_COPY) \
-	X(COPY_IN_RESPONSE, 'G', "CopyInResponse", FRAME_IN_QUERY) \
-	X(COPY_OUT_RESPONSE, 'H', "CopyOutResponse", FRAME_IN_QUERY) \
-	X(DATA_ROW, 'D', "DataRow", FRAME_IN_QUERY) \
-	X(EMPTY_QUERY_RESPONSE, 'I', "EmptyQueryResponse", FRAME_IN_QUERY) \
-	X(ERROR_RESPONSE, 'E', "ErrorResponse", FRAME_ANY_TIME) \
-	X(FUNCTION_CALL_RESPONSE, 'V', "FunctionCallResponse", FRAME_IN_QUERY) \
-	X(NEGOTIATE_PROTOCOL_VERSION, 'v', "NegotiateProtocolVersion", FRAME_IN_LOGIN) \
-	X(NO_DATA, 'n', "NoData", FRAME_IN_QUERY) \
-	X(NOTICE_RESPONSE, 'N', "NoticeResponse", FRAME_ANY_TIME) \
-	X(NOTIFICATION_RESPONSE, 'A', "NotificationResponse", FRAME_AFTER_LOGIN) \
-	X(PARAMETER_DESCRIPTION, 't', "ParameterDescription", FRAME_IN_QUERY) \
-	X(PARAMETER_STATUS, 'S', "ParameterStatus", FRAME_ANY_TIME) \
-	X(PARSE_COMPLETE, '1', "ParseComplete", FRAME_IN_QUERY) \
-	X(PORTAL_SUSPENDED, 's', "PortalSuspended", FRAME_IN_QUERY) \
-	X(READY_FOR_QUERY, 'Z', "ReadyForQuery", FRAME_ANY_TIME) \
+#define FRAME_SERVER_TYPES(X)                                                                                          \
+	X(AUTHENTICATION, 'R', "Authentication", FRAME_IN_LOGIN)                                                       \
+	X(BACKEND_KEY_DATA, 'K', "BackendKeyData", FRAME_IN_LOGIN)                                                     \
+	X(BIND_COMPLETE, '2', "BindComplete", FRAME_IN_QUERY)                                                          \
+	X(CLOSE_COMPLETE, '3', "CloseComplete", FRAME_IN_QUERY)                                                        \
+	X(COMMAND_COMPLETE, 'C', "CommandComplete", FRAME_AFTER_LOGIN)                                                 \
+	X(COPY_BOTH_RESPONSE, 'W', "CopyBothResponse", FRAME_IN_QUERY)                                                 \
+	X(COPY_DATA_OUT, 'd', "CopyData", FRAME_IN_COPY)                                                               \
+	X(COPY_DONE_OUT, 'c', "CopyDone", FRAME_IN_COPY)                                                               \
+	X(COPY_IN_RESPONSE, 'G', "CopyInResponse", FRAME_IN_QUERY)                                                     \
+	X(COPY_OUT_RESPONSE, 'H', "CopyOutResponse", FRAME_IN_QUERY)                                                   \
+	X(DATA_ROW, 'D', "DataRow", FRAME_IN_QUERY)                                                                    \
+	X(EMPTY_QUERY_RESPONSE, 'I', "EmptyQueryResponse", FRAME_IN_QUERY)                                             \
+	X(ERROR_RESPONSE, 'E', "ErrorResponse", FRAME_ANY_TIME)                                                        \
+	X(FUNCTION_CALL_RESPONSE, 'V', "FunctionCallResponse", FRAME_IN_QUERY)                                         \
+	X(NEGOTIATE_PROTOCOL_VERSION, 'v', "NegotiateProtocolVersion", FRAME_IN_LOGIN)                                 \
+	X(NO_DATA, 'n', "NoData", FRAME_IN_QUERY)                                                                      \
+	X(NOTICE_RESPONSE, 'N', "NoticeResponse", FRAME_ANY_TIME)                                                      \
+	X(NOTIFICATION_RESPONSE, 'A', "NotificationResponse", FRAME_AFTER_LOGIN)                                       \
+	X(PARAMETER_DESCRIPTION, 't', "ParameterDescription", FRAME_IN_QUERY)                                          \
+	X(PARAMETER_STATUS, 'S', "ParameterStatus", FRAME_ANY_TIME)                                                    \
+	X(PARSE_COMPLETE, '1', "ParseComplete", FRAME_IN_QUERY)                                                        \
+	X(PORTAL_SUSPENDED, 's', "PortalSuspended", FRAME_IN_QUERY)                                                    \
+	X(READY_FOR_QUERY, 'Z', "ReadyForQuery", FRAME_ANY_TIME)                                                       \
 	X(ROW_DESCRIPTION, 'T', "RowDescription", FRAME_IN_QUERY)
 
 #define FRAME_TYPE_ENUM(id, byte, name, phases) MSG_##id = byte,

@@ -34,11 +34,11 @@ static inline unsigned msg_protocol_minor(uint32_t code) { return code & 0xffffu
 /* --- start-up packets --- */
 
 enum msg_startup_kind {
-	MSG_STARTUP,          /* protocol 3.x: code and params are set */
+	MSG_STARTUP, /* protocol 3.x: code and params are set */
 	MSG_SSL_REQUEST,
 	MSG_GSSENC_REQUEST,
-	MSG_CANCEL_REQUEST,   /* cancel is set */
-	MSG_OTHER_PROTOCOL,   /* another major version: only code is set; answer 0A000 */
+	MSG_CANCEL_REQUEST, /* cancel is set */
+	MSG_OTHER_PROTOCOL, /* another major version: only code is set; answer 0A000 */
 };
 
 struct msg_cancel {
@@ -60,10 +60,19 @@ bool msg_startup_next(struct wire_reader *params, struct str *name, struct str *
 
 /* --- from clients --- */
 
-struct msg_query { struct str sql; };
-struct msg_parse { struct str name, sql; uint16_t type_count; const uint8_t *types; /* type_count big-endian oids */ };
+struct msg_query {
+	struct str sql;
+};
+struct msg_parse {
+	struct str name, sql;
+	uint16_t type_count;
+	const uint8_t *types; /* type_count big-endian oids */
+};
 /* Bind: only its names; rest is what follows them in the body (or in as much of it as was given). */
-struct msg_bind { struct str portal, statement; size_t rest_offset; };
+struct msg_bind {
+	struct str portal, statement;
+	size_t rest_offset;
+};
 /* The rest of a Bind. */
 struct msg_bind_rest {
 	uint16_t format_count, value_count, result_format_count;
@@ -71,9 +80,19 @@ struct msg_bind_rest {
 	struct wire_reader values;               /* walk a copy with msg_bind_next() */
 };
 enum msg_target { MSG_TARGET_STATEMENT = 'S', MSG_TARGET_PORTAL = 'P' };
-struct msg_describe { enum msg_target target; struct str name; }; /* Close has the same layout */
-struct msg_execute { struct str portal; uint32_t max_rows; };       /* 0: all */
-struct msg_sasl_initial { struct str mechanism; bool has_data; struct str data; };
+struct msg_describe {
+	enum msg_target target;
+	struct str name;
+}; /* Close has the same layout */
+struct msg_execute {
+	struct str portal;
+	uint32_t max_rows;
+}; /* 0: all */
+struct msg_sasl_initial {
+	struct str mechanism;
+	bool has_data;
+	struct str data;
+};
 
 bool msg_parse_query(const uint8_t *body, size_t n, struct msg_query *out) MUSTCHECK;
 bool msg_parse_parse(const uint8_t *body, size_t n, struct msg_parse *out) MUSTCHECK;
@@ -96,9 +115,11 @@ bool msg_bind_next(struct wire_reader *values, struct str *value);
 
 /* --- from servers --- */
 
-#define MSG_AUTH_CODES(X) \
-	X(OK, 0) X(KERBEROS_V5, 2) X(CLEARTEXT, 3) X(MD5, 5) X(GSS, 7) X(GSS_CONTINUE, 8) X(SSPI, 9) \
-	X(SASL, 10) X(SASL_CONTINUE, 11) X(SASL_FINAL, 12)
+#define MSG_AUTH_CODES(X)                                                                                              \
+	X(OK, 0)                                                                                                       \
+	X(KERBEROS_V5, 2)                                                                                              \
+	X(CLEARTEXT, 3)                                                                                                \
+	X(MD5, 5) X(GSS, 7) X(GSS_CONTINUE, 8) X(SSPI, 9) X(SASL, 10) X(SASL_CONTINUE, 11) X(SASL_FINAL, 12)
 enum msg_auth_code {
 #define MSG_AUTH_ENUM(id, code) MSG_AUTH_##id = code,
 	MSG_AUTH_CODES(MSG_AUTH_ENUM)
@@ -110,10 +131,22 @@ struct msg_auth {
 	struct str data;               /* SASL_CONTINUE, SASL_FINAL, GSS_CONTINUE */
 	struct wire_reader mechanisms; /* SASL: walk a copy with msg_sasl_next() */
 };
-struct msg_parameter { struct str name, value; };
-struct msg_key_data { uint32_t pid; struct str key; }; /* key: 4 to 256 bytes, not text */
-struct msg_notification { uint32_t pid; struct str channel, payload; };
-struct msg_negotiate { uint32_t code; uint32_t count; struct wire_reader options; /* count names, by wr_cstr() */ };
+struct msg_parameter {
+	struct str name, value;
+};
+struct msg_key_data {
+	uint32_t pid;
+	struct str key;
+}; /* key: 4 to 256 bytes, not text */
+struct msg_notification {
+	uint32_t pid;
+	struct str channel, payload;
+};
+struct msg_negotiate {
+	uint32_t code;
+	uint32_t count;
+	struct wire_reader options; /* count names, by wr_cstr() */
+};
 enum msg_tx_status { MSG_TX_IDLE = 'I', MSG_TX_OPEN = 'T', MSG_TX_FAILED = 'E' };
 
 bool msg_parse_auth(const uint8_t *body, size_t n, struct msg_auth *out) MUSTCHECK;
@@ -129,7 +162,9 @@ bool msg_parse_data_row(const uint8_t *body, size_t n, uint16_t *count, struct w
 
 /* --- to servers --- */
 
-struct msg_pair { struct str name, value; };
+struct msg_pair {
+	struct str name, value;
+};
 
 void msg_put_startup(struct wire_writer *w, uint32_t code, const struct msg_pair *params, size_t count);
 void msg_put_ssl_request(struct wire_writer *w);
@@ -139,7 +174,7 @@ void msg_put_query(struct wire_writer *w, struct str sql);
 void msg_put_parse(struct wire_writer *w, struct str name, struct str sql, const uint32_t *types, size_t count);
 /* Text parameters (p == NULL: SQL NULL), results in text. */
 void msg_put_bind(struct wire_writer *w, struct str portal, struct str statement, const struct str *values,
-		  size_t count);
+                  size_t count);
 void msg_put_describe(struct wire_writer *w, enum msg_target target, struct str name);
 void msg_put_close(struct wire_writer *w, enum msg_target target, struct str name);
 void msg_put_execute(struct wire_writer *w, struct str portal, uint32_t max_rows);
@@ -153,7 +188,11 @@ void msg_put_sasl_response(struct wire_writer *w, struct str data);
 
 /* --- to clients --- */
 
-struct msg_column { struct str name; uint32_t type_oid; int16_t type_bytes; /* -1: variable */ };
+struct msg_column {
+	struct str name;
+	uint32_t type_oid;
+	int16_t type_bytes; /* -1: variable */
+};
 
 void msg_put_auth_ok(struct wire_writer *w);
 void msg_put_auth_cleartext(struct wire_writer *w);

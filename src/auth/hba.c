@@ -32,12 +32,12 @@ struct name {
 STAILQ_HEAD(name_list, name);
 
 /* Bits of the transports that a rule's first word speaks of. */
-#define TRANSPORTS(X) \
-	X("local", 1u << HBA_UNIX) \
-	X("host", 1u << HBA_TCP_PLAIN | 1u << HBA_TCP_TLS) \
-	X("hostssl", 1u << HBA_TCP_TLS) \
-	X("hostnossl", 1u << HBA_TCP_PLAIN) \
-	X("hostgssenc", 0u) /* legal, but nobody reaches us that way */ \
+#define TRANSPORTS(X)                                                                                                  \
+	X("local", 1u << HBA_UNIX)                                                                                     \
+	X("host", 1u << HBA_TCP_PLAIN | 1u << HBA_TCP_TLS)                                                             \
+	X("hostssl", 1u << HBA_TCP_TLS)                                                                                \
+	X("hostnossl", 1u << HBA_TCP_PLAIN)                                                                            \
+	X("hostgssenc", 0u) /* legal, but nobody reaches us that way */                                                \
 	X("hostnogssenc", 1u << HBA_TCP_PLAIN | 1u << HBA_TCP_TLS)
 
 static const struct {
@@ -198,8 +198,8 @@ struct reader {
 	const char *p, *end; /* borrowed: what is left of the logical line, or of a file named by @ */
 	const char *path;    /* borrowed */
 	unsigned line;
-	unsigned depth;      /* of files named by @ in such files */
-	char *error;         /* borrowed */
+	unsigned depth; /* of files named by @ in such files */
+	char *error;    /* borrowed */
 	size_t error_size;
 };
 
@@ -353,8 +353,8 @@ static bool add_names_of_file(struct reader *r, const char *file, enum which_nam
 {
 	enum { DEPTH_MAX = 10 };
 	const char *slash = strrchr(r->path, '/');
-	char *path = file[0] == '/' || !slash ? mem_strdup(file)
-					      : mem_printf("%.*s/%s", (int)(slash - r->path), r->path, file);
+	char *path =
+	    file[0] == '/' || !slash ? mem_strdup(file) : mem_printf("%.*s/%s", (int)(slash - r->path), r->path, file);
 	struct buf text = { 0 };
 	bool more, ok = r->depth < DEPTH_MAX || fail(r, "files named by @ are nested too deep");
 	if (ok && !auth_file_read(path, &text))
@@ -472,9 +472,11 @@ static bool read_method(struct reader *r, struct rule *rule)
 	bool ok = next_word(r, "an authentication method", &t);
 	/* "any" and "hba" are auth_types, "plain" a PgBouncer word: none of them stands in such a file. */
 	if (ok && (!auth_method_parse(str_of(t.text), &rule->method) || rule->method == AUTH_METHOD_ANY ||
-		   rule->method == AUTH_METHOD_HBA || strcmp(t.text, "plain") == 0))
-		ok = fail(r, "authentication method \"%s\" is not supported: expected trust, reject, md5, password, "
-			     "scram-sha-256, cert or peer", t.text);
+	           rule->method == AUTH_METHOD_HBA || strcmp(t.text, "plain") == 0))
+		ok = fail(r,
+		          "authentication method \"%s\" is not supported: expected trust, reject, md5, password, "
+		          "scram-sha-256, cert or peer",
+		          t.text);
 	mem_free(t.text);
 	return ok && method_fits_transport(r, rule);
 }

@@ -65,7 +65,7 @@ static bool md5_text(struct str a, struct str b, char out[MD5_TEXT_BYTES + 1])
 	unsigned n = 0;
 	EVP_MD_CTX *ctx = EVP_MD_CTX_new();
 	bool ok = ctx && EVP_DigestInit_ex(ctx, EVP_md5(), NULL) == 1 && EVP_DigestUpdate(ctx, a.p, a.n) == 1 &&
-		  EVP_DigestUpdate(ctx, b.p, b.n) == 1 && EVP_DigestFinal_ex(ctx, digest, &n) == 1 && n == 16;
+	          EVP_DigestUpdate(ctx, b.p, b.n) == 1 && EVP_DigestFinal_ex(ctx, digest, &n) == 1 && n == 16;
 	EVP_MD_CTX_free(ctx);
 	memcpy(out, "md5", 4);
 	for (size_t i = 0; ok && i < n; i++) {
@@ -112,7 +112,7 @@ bool password_check_md5(struct str secret, struct str user, const uint8_t salt[M
 {
 	char expected[MD5_TEXT_BYTES + 1];
 	bool ok = md5_answer(secret, user, salt, expected) && response.n == MD5_TEXT_BYTES &&
-		  CRYPTO_memcmp(expected, response.p, MD5_TEXT_BYTES) == 0;
+	          CRYPTO_memcmp(expected, response.p, MD5_TEXT_BYTES) == 0;
 	OPENSSL_cleanse(expected, sizeof(expected));
 	return ok;
 }
@@ -122,7 +122,7 @@ static bool same_secret(struct str a, struct str b)
 {
 	uint8_t da[SCRAM_KEY_BYTES], db[SCRAM_KEY_BYTES];
 	bool ok = EVP_Digest(a.p, a.n, da, NULL, EVP_sha256(), NULL) == 1 &&
-		  EVP_Digest(b.p, b.n, db, NULL, EVP_sha256(), NULL) == 1 && CRYPTO_memcmp(da, db, sizeof(da)) == 0;
+	          EVP_Digest(b.p, b.n, db, NULL, EVP_sha256(), NULL) == 1 && CRYPTO_memcmp(da, db, sizeof(da)) == 0;
 	OPENSSL_cleanse(da, sizeof(da));
 	OPENSSL_cleanse(db, sizeof(db));
 	return ok;

@@ -70,7 +70,8 @@ static bool is_base64(struct str s, size_t *padding)
 		pad++;
 	for (size_t i = 0; i < s.n - pad; i++) {
 		char c = s.p[i];
-		if (!((c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '+' || c == '/'))
+		if (!((c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '+' ||
+		      c == '/'))
 			return false;
 	}
 	*padding = pad;
@@ -182,7 +183,7 @@ bool scram_hash(const uint8_t in[SCRAM_KEY_BYTES], uint8_t out[SCRAM_KEY_BYTES])
 }
 
 bool scram_sign(const uint8_t key[SCRAM_KEY_BYTES], struct str first_bare, struct str server_first,
-		struct str final_without_proof, uint8_t out[SCRAM_KEY_BYTES])
+                struct str final_without_proof, uint8_t out[SCRAM_KEY_BYTES])
 {
 	const struct str parts[] = { first_bare, STR(","), server_first, STR(","), final_without_proof };
 	char message[3 * SCRAM_MESSAGE_MAX + 2];
@@ -251,19 +252,19 @@ static char *saslprep(struct str password)
 }
 
 static bool salted_password(struct str password, const uint8_t *salt, size_t salt_len, uint32_t iterations,
-			    uint8_t out[SCRAM_KEY_BYTES])
+                            uint8_t out[SCRAM_KEY_BYTES])
 {
 	char *prepared = saslprep(password);
 	struct str key = prepared ? str_of(prepared) : password;
 	bool ok = key.n <= INT32_MAX && salt_len <= INT32_MAX &&
-		  PKCS5_PBKDF2_HMAC(key.n ? key.p : "", (int)key.n, salt, (int)salt_len, (int)iterations, EVP_sha256(),
-				    SCRAM_KEY_BYTES, out) == 1;
+	          PKCS5_PBKDF2_HMAC(key.n ? key.p : "", (int)key.n, salt, (int)salt_len, (int)iterations, EVP_sha256(),
+	                            SCRAM_KEY_BYTES, out) == 1;
 	mem_free_secret(prepared, prepared ? strlen(prepared) : 0);
 	return ok;
 }
 
 bool scram_keys_derive(struct str password, const uint8_t *salt, size_t salt_len, uint32_t iterations,
-		       struct scram_keys *out)
+                       struct scram_keys *out)
 {
 	uint8_t salted[SCRAM_KEY_BYTES];
 	/* Whoever chose the number could otherwise stop this thread for an hour. */
@@ -273,8 +274,8 @@ bool scram_keys_derive(struct str password, const uint8_t *salt, size_t salt_len
 	out->salt_len = salt_len;
 	memcpy(out->salt, salt, salt_len);
 	bool ok = salted_password(password, salt, salt_len, iterations, salted) &&
-		  scram_hmac(salted, STR("Client Key"), out->client_key) &&
-		  scram_hmac(salted, STR("Server Key"), out->server_key);
+	          scram_hmac(salted, STR("Client Key"), out->client_key) &&
+	          scram_hmac(salted, STR("Server Key"), out->server_key);
 	OPENSSL_cleanse(salted, sizeof(salted));
 	return ok;
 }
@@ -282,11 +283,11 @@ bool scram_keys_derive(struct str password, const uint8_t *salt, size_t salt_len
 /* --- verifiers --- */
 
 bool scram_verifier_make_salted(struct str password, const uint8_t *salt, size_t salt_len, uint32_t iterations,
-				struct scram_verifier *out)
+                                struct scram_verifier *out)
 {
 	struct scram_keys keys;
 	bool ok = scram_keys_derive(password, salt, salt_len, iterations, &keys) &&
-		  scram_hash(keys.client_key, out->stored_key);
+	          scram_hash(keys.client_key, out->stored_key);
 	if (ok) {
 		out->iterations = iterations;
 		out->salt_len = salt_len;
@@ -330,7 +331,8 @@ bool scram_verifier_parse(struct str text, struct scram_verifier *out)
 	size_t stored_len, server_len;
 	return take_until(&rest, '$', &scheme) && str_eq(scheme, STR(SCRAM_MECHANISM)) &&
 	       take_until(&rest, ':', &iterations) && parse_iterations(iterations, &out->iterations) &&
-	       take_until(&rest, '$', &salt) && scram_base64_decode(salt, out->salt, sizeof(out->salt), &out->salt_len) &&
+	       take_until(&rest, '$', &salt) &&
+	       scram_base64_decode(salt, out->salt, sizeof(out->salt), &out->salt_len) &&
 	       take_until(&rest, ':', &stored) &&
 	       scram_base64_decode(stored, out->stored_key, SCRAM_KEY_BYTES, &stored_len) &&
 	       scram_base64_decode(rest, out->server_key, SCRAM_KEY_BYTES, &server_len) &&
@@ -359,7 +361,7 @@ bool scram_verifier_check_password(const struct scram_verifier *v, struct str pa
 {
 	struct scram_verifier own;
 	bool ok = scram_verifier_make_salted(password, v->salt, v->salt_len, v->iterations, &own) &&
-		  CRYPTO_memcmp(own.stored_key, v->stored_key, SCRAM_KEY_BYTES) == 0;
+	          CRYPTO_memcmp(own.stored_key, v->stored_key, SCRAM_KEY_BYTES) == 0;
 	OPENSSL_cleanse(&own, sizeof(own));
 	return ok;
 }

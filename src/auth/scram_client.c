@@ -88,8 +88,8 @@ static enum scram_failure parse_server_first(const struct scram_client *c, struc
 static enum scram_failure settle_keys(struct scram_client *c, const struct server_first *first)
 {
 	if (c->has_keys && (c->keys.iterations == 0 ||
-			    (c->keys.iterations == first->iterations && c->keys.salt_len == first->salt_len &&
-			     memcmp(c->keys.salt, first->salt, first->salt_len) == 0)))
+	                    (c->keys.iterations == first->iterations && c->keys.salt_len == first->salt_len &&
+	                     memcmp(c->keys.salt, first->salt, first->salt_len) == 0)))
 		return SCRAM_FAILURE_NONE;
 	if (!c->password.p)
 		return SCRAM_FAILURE_OTHER_VERIFIER;
@@ -105,8 +105,8 @@ static bool add_proof(struct scram_client *c, struct str server_first)
 	uint8_t stored_key[SCRAM_KEY_BYTES], signature[SCRAM_KEY_BYTES], proof[SCRAM_KEY_BYTES];
 	struct str bare = scram_text_str(&c->first_bare), without_proof = scram_text_str(&c->out);
 	bool ok = scram_hash(c->keys.client_key, stored_key) &&
-		  scram_sign(stored_key, bare, server_first, without_proof, signature) &&
-		  scram_sign(c->keys.server_key, bare, server_first, without_proof, c->server_signature);
+	          scram_sign(stored_key, bare, server_first, without_proof, signature) &&
+	          scram_sign(c->keys.server_key, bare, server_first, without_proof, c->server_signature);
 	if (ok) {
 		scram_xor(proof, c->keys.client_key, signature);
 		scram_text_add(&c->out, STR(",p="));
@@ -185,7 +185,7 @@ void scram_offer_add(struct scram_offer *offer, struct str mechanism)
 }
 
 enum scram_choice scram_choose(const struct scram_offer *offer, enum scram_channel_binding wanted,
-			       enum scram_binding *binding)
+                               enum scram_binding *binding)
 {
 	bool can_bind = offer->has_binding && wanted != SCRAM_CHANNEL_DISABLE;
 	if (offer->plus && can_bind) {

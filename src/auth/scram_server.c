@@ -28,9 +28,9 @@ static bool refuse_init(struct scram_server *s, enum scram_failure failure)
 bool scram_server_init(struct scram_server *s, const struct scram_server_options *options)
 {
 	*s = (struct scram_server){ .state = SCRAM_START,
-				    .verifier = *options->verifier,
-				    .is_mock = options->is_mock,
-				    .binding_offered = options->binding_offered };
+		                    .verifier = *options->verifier,
+		                    .is_mock = options->is_mock,
+		                    .binding_offered = options->binding_offered };
 	s->is_plus = options->binding_offered && str_eq(options->mechanism, STR(SCRAM_MECHANISM_PLUS));
 	if (!s->is_plus && !str_eq(options->mechanism, STR(SCRAM_MECHANISM)))
 		return refuse_init(s, SCRAM_FAILURE_MECHANISM);
@@ -176,7 +176,7 @@ static enum scram_failure check_proof(struct scram_server *s, const struct clien
 	uint8_t signature[SCRAM_KEY_BYTES], client_key[SCRAM_KEY_BYTES], stored_key[SCRAM_KEY_BYTES];
 	enum scram_failure failure = SCRAM_FAILURE_CRYPTO;
 	if (scram_sign(s->verifier.stored_key, scram_text_str(&s->first_bare), scram_text_str(&s->first),
-		       final->without_proof, signature)) {
+	               final->without_proof, signature)) {
 		scram_xor(client_key, final->proof, signature);
 		if (scram_hash(client_key, stored_key))
 			failure = SCRAM_FAILURE_PROOF;
@@ -212,7 +212,7 @@ static enum scram_result send_final(struct scram_server *s, struct str in, struc
 	if (failure != SCRAM_FAILURE_NONE)
 		return fail(s, failure);
 	if (!scram_sign(s->verifier.server_key, scram_text_str(&s->first_bare), scram_text_str(&s->first),
-			final.without_proof, signature))
+	                final.without_proof, signature))
 		return fail(s, SCRAM_FAILURE_CRYPTO);
 	scram_text_add(&s->out, STR("v="));
 	scram_text_add_base64(&s->out, signature, sizeof(signature));

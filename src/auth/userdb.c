@@ -122,7 +122,7 @@ struct line_reader {
 	const char *p, *end; /* borrowed: what is left of this line */
 	const char *path;    /* borrowed */
 	unsigned line;
-	char *error;         /* borrowed from the caller */
+	char *error; /* borrowed from the caller */
 	size_t error_size;
 };
 
@@ -189,8 +189,8 @@ static bool read_user_line(struct userdb *db, struct line_reader *r, char *name_
 		return line_error(r, "expected the end of the line after the secret");
 	const struct userdb_user *old = userdb_find(db, name);
 	if (old)
-		log_warning(NULL, "%s:%u: user \"%s\" stands in line %u too; this line counts", r->path, r->line, old->name,
-			    old->line);
+		log_warning(NULL, "%s:%u: user \"%s\" stands in line %u too; this line counts", r->path, r->line,
+		            old->name, old->line);
 	add_entry(db, name, secret, r->line);
 	return true;
 }
@@ -316,7 +316,7 @@ static void drop_keys_locked(struct key_entry *e)
 }
 
 void scram_keys_remember(struct str user, const struct scram_verifier *verifier,
-			 const uint8_t client_key[SCRAM_KEY_BYTES], const uint8_t server_key[SCRAM_KEY_BYTES])
+                         const uint8_t client_key[SCRAM_KEY_BYTES], const uint8_t server_key[SCRAM_KEY_BYTES])
 {
 	if (user.n == 0)
 		return;
@@ -359,6 +359,6 @@ void scram_keys_forget_all(void)
 	struct key_entry *e, *next;
 	pthread_mutex_lock(&keys_lock);
 	HASH_ITER(hh, keys_by_user, e, next)
-		drop_keys_locked(e);
+	drop_keys_locked(e);
 	pthread_mutex_unlock(&keys_lock);
 }

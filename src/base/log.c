@@ -138,7 +138,8 @@ static void format_text(struct line *l, enum log_level level, const struct log_s
 	put_time(l);
 	put(l, " [%d] %s: ", (int)getpid(), level_names[level]);
 	if (who && who->kind) {
-		put(l, "[%c-%u %s/%s", who->kind, who->id, who->database ? who->database : "-", who->user ? who->user : "-");
+		put(l, "[%c-%u %s/%s", who->kind, who->id, who->database ? who->database : "-",
+		    who->user ? who->user : "-");
 		if (who->application && *who->application)
 			put(l, " app=%s", who->application);
 		if (who->peer)

@@ -215,8 +215,8 @@ struct cancel_conn {
 	struct loop_grave grave;
 	struct loop_timer timer;
 	struct worker *worker;
-	struct server *fence;          /* borrowed; NULL once the server has gone */
-	LIST_ENTRY(cancel_conn) link;  /* worker->cancels */
+	struct server *fence;         /* borrowed; NULL once the server has gone */
+	LIST_ENTRY(cancel_conn) link; /* worker->cancels */
 	uint32_t pid;
 	uint16_t key_len;
 	uint8_t key[256];

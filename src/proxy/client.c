@@ -54,8 +54,11 @@ void client_set_state(struct client *c, enum client_state state)
 
 struct log_subject client_subject(const struct client *c)
 {
-	return (struct log_subject){ .kind = 'C', .id = c->id, .database = c->du ? c->du->database : NULL,
-				     .user = c->du ? c->du->user : NULL, .application = c->application };
+	return (struct log_subject){ .kind = 'C',
+		                     .id = c->id,
+		                     .database = c->du ? c->du->database : NULL,
+		                     .user = c->du ? c->du->user : NULL,
+		                     .application = c->application };
 }
 
 /* --- input --- */
@@ -93,7 +96,8 @@ static void on_readable(struct stream *st)
 	if (n == STREAM_AGAIN)
 		return;
 	if (n <= 0) {
-		client_close(c, NULL, n == STREAM_EOF ? "client closed the connection" : "connection to the client was lost");
+		client_close(c, NULL,
+		             n == STREAM_EOF ? "client closed the connection" : "connection to the client was lost");
 		return;
 	}
 	c->in.tail += (size_t)n;

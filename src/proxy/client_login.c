@@ -28,12 +28,12 @@ struct client_login {
 	bool gss_refused, tls_asked;
 	bool sasl_started;
 	bool is_replication;
-	uint8_t key_len;               /* of the cancel key: protocol 3.2 allows long ones */
+	uint8_t key_len; /* of the cancel key: protocol 3.2 allows long ones */
 	enum auth_exchange exchange;
 	uint8_t salt[MD5_SALT_BYTES];
 	struct scram_server scram;
-	struct userdb *users;          /* owned reference */
-	char *user, *database;         /* owned */
+	struct userdb *users;  /* owned reference */
+	char *user, *database; /* owned */
 	uint64_t since_us;
 };
 
@@ -148,8 +148,7 @@ static bool take_setting(struct client *c, struct str name, struct str value)
 {
 	struct params_table *t = &c->worker->params;
 	struct pgerr err;
-	if (conf_list_has(&c->worker->runtime->config->ignore_startup_parameters, name) &&
-	    !settings_is_tracked(name))
+	if (conf_list_has(&c->worker->runtime->config->ignore_startup_parameters, name) && !settings_is_tracked(name))
 		return true;
 	if (str_has_prefix(name, STR("pgweir."))) {
 		char *why = NULL;
@@ -163,7 +162,7 @@ static bool take_setting(struct client *c, struct str name, struct str value)
 	}
 	if (!settings_name_is_valid(name)) {
 		pgerr_set_fatal(&err, SQLSTATE_UNDEFINED_OBJECT, "unrecognized configuration parameter \"%.*s\"",
-				(int)name.n, name.p);
+		                (int)name.n, name.p);
 		client_close(c, &err, "bad start-up setting");
 		return false;
 	}
@@ -196,7 +195,7 @@ static bool take_options(struct client *c, struct str options)
 enum { UNKNOWN_OPTIONS_MAX = 32 };
 
 static bool take_params(struct client *c, const struct msg_startup *m, struct str unknown[UNKNOWN_OPTIONS_MAX],
-			size_t *n_unknown)
+                        size_t *n_unknown)
 {
 	struct client_login *l = c->login;
 	struct wire_reader list = m->params;
@@ -289,7 +288,8 @@ static bool process_startup(struct client *c)
 	case MSG_GSSENC_REQUEST:
 		buf_consume(&c->in, len);
 		if (c->login->gss_refused || buf_len(&c->in)) {
-			refuse(c, SQLSTATE_PROTOCOL_VIOLATION, "received unencrypted data after GSSAPI encryption request");
+			refuse(c, SQLSTATE_PROTOCOL_VIOLATION,
+			       "received unencrypted data after GSSAPI encryption request");
 			return false;
 		}
 		c->login->gss_refused = true;
@@ -347,7 +347,8 @@ static const char *stored_secret(const struct client *c)
 static void auth_failed(struct client *c)
 {
 	struct pgerr err;
-	pgerr_set_fatal(&err, SQLSTATE_INVALID_PASSWORD, "password authentication failed for user \"%s\"", c->login->user);
+	pgerr_set_fatal(&err, SQLSTATE_INVALID_PASSWORD, "password authentication failed for user \"%s\"",
+	                c->login->user);
 	client_close(c, &err, "password authentication failed");
 }
 
@@ -408,7 +409,8 @@ static bool peer_fits(const struct client *c)
 	struct passwd pw, *found = NULL;
 	char room[1024];
 	return c->login->is_unix && net_peer_cred(c->stream.fd, &uid, &gid, &pid) &&
-	       getpwuid_r(uid, &pw, room, sizeof room, &found) == 0 && found && strcmp(found->pw_name, c->login->user) == 0;
+	       getpwuid_r(uid, &pw, room, sizeof room, &found) == 0 && found &&
+	       strcmp(found->pw_name, c->login->user) == 0;
 }
 
 static bool console_by_socket(const struct client *c)
@@ -418,8 +420,8 @@ static bool console_by_socket(const struct client *c)
 	pid_t pid;
 	const char *u = c->login->user, *d = c->login->database;
 	return c->login->is_unix && (strcmp(u, "pgbouncer") == 0 || strcmp(u, "pgweir") == 0) &&
-	       (strcmp(d, "pgbouncer") == 0 || strcmp(d, "pgweir") == 0) && net_peer_cred(c->stream.fd, &uid, &gid, &pid) &&
-	       uid == geteuid();
+	       (strcmp(d, "pgbouncer") == 0 || strcmp(d, "pgweir") == 0) &&
+	       net_peer_cred(c->stream.fd, &uid, &gid, &pid) && uid == geteuid();
 }
 
 static void begin_auth(struct client *c)
@@ -465,8 +467,8 @@ static bool start_scram(struct client *c, const struct msg_sasl_initial *m)
 	size_t binding_len = 0;
 	struct scram_verifier v;
 	struct scram_server_options o = { .verifier = &v, .mechanism = m->mechanism };
-	o.binding_offered = stream_is_tls(&c->stream) &&
-			    tls_endpoint_own(stream_ssl(&c->stream), binding, &binding_len);
+	o.binding_offered =
+	    stream_is_tls(&c->stream) && tls_endpoint_own(stream_ssl(&c->stream), binding, &binding_len);
 	o.binding_data = (struct str){ (char *)binding, binding_len };
 	if (!make_verifier(c, &v, &o.is_mock) || !scram_server_init(&l->scram, &o)) {
 		refuse(c, SQLSTATE_PROTOCOL_VIOLATION, "client selected an invalid SASL authentication mechanism");
@@ -522,7 +524,7 @@ static void on_password(struct client *c, const struct frame *f)
 		return;
 	}
 	bool right = l->exchange == AUTH_EXCHANGE_MD5 ? password_check_md5(stored, str_of(l->user), l->salt, given)
-						      : password_check_clear(stored, str_of(l->user), given);
+	                                              : password_check_clear(stored, str_of(l->user), given);
 	if (right && secret)
 		auth_done(c);
 	else

@@ -62,13 +62,15 @@ enum choice consistency_choose(struct client *c, struct host **host)
 			continue;
 		if (!host_is_usable_replica(h, c->routing.max_replica_lag_us, now)) {
 			/* Not proved yet, or behind: a round may bring it back. */
-			need = level == CONSISTENCY_EVENTUAL ? need : need_of(c, h, level) < need ? need_of(c, h, level) : need;
+			need = level == CONSISTENCY_EVENTUAL ? need
+			       : need_of(c, h, level) < need ? need_of(c, h, level)
+			                                     : need;
 			worth_waiting |= level != CONSISTENCY_EVENTUAL && host_catchup_us(h) <= wait;
 			continue;
 		}
 		if (is_admitted(c, h, level, &need))
 			candidates[n++] = (struct balance_candidate){ h, atomic_load(&h->weight),
-								      pool_outstanding(pool_get(c->du, h)) };
+				                                      pool_outstanding(pool_get(c->du, h)) };
 		else
 			worth_waiting |= host_catchup_us(h) <= wait;
 	}
@@ -146,10 +148,7 @@ void consistency_wait(struct client *c)
 	}
 }
 
-void consistency_unwait(struct client *c)
-{
-	TAILQ_REMOVE(&c->worker->fresh_wait, c, wait);
-}
+void consistency_unwait(struct client *c) { TAILQ_REMOVE(&c->worker->fresh_wait, c, wait); }
 
 /* Everybody is looked at anew; who still has to wait queues again at the end. */
 void consistency_wake(struct worker *w)
@@ -157,7 +156,7 @@ void consistency_wake(struct worker *w)
 	struct client *c;
 	unsigned n = 0;
 	TAILQ_FOREACH(c, &w->fresh_wait, wait)
-		n++;
+	n++;
 	cluster_listener_set_waiting(&w->listener, false);
 	loop_timer_stop(&w->fresh_timer);
 	while (n-- && (c = TAILQ_FIRST(&w->fresh_wait))) {

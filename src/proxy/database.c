@@ -49,7 +49,7 @@ static char *join(const struct conf_list *global, const struct conf_list *own)
 }
 
 static struct dbfacts *facts_of(const struct config *cfg, const struct conf_database *conf, struct cluster *cluster,
-				const char *dbname, const struct monitor_login *login)
+                                const char *dbname, const struct monitor_login *login)
 {
 	struct dbfacts *facts = dbfacts_find_or_add(cluster, dbname, login);
 	char *reads = join(&cfg->read_only_functions, &conf->read_only_functions);
@@ -196,7 +196,7 @@ static void add_shared(struct dbuser *du, const struct params *profile, const st
 	mem_free(w->profile);
 	mem_free(w->status);
 	*w = (struct shared_welcome){ mem_strdup(du->user), copy_key(profile), copy_key(status), profile->key_len,
-				      status->key_len };
+		                      status->key_len };
 	pthread_mutex_unlock(&shared_mutex);
 }
 
@@ -240,8 +240,5 @@ void dbusers_reconfigure(struct worker *w)
 void dbusers_free(struct worker *w)
 {
 	struct dbuser *du, *next;
-	HASH_ITER(hh, w->dbusers, du, next)
-	{
-		dbuser_free(du);
-	}
+	HASH_ITER(hh, w->dbusers, du, next) { dbuser_free(du); }
 }

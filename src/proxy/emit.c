@@ -174,8 +174,9 @@ static void put_settings(struct emit *e)
 {
 	struct server *s = e->s;
 	struct params_table *t = &s->pool->worker->params;
-	struct settings_diff d = { .from = s->profile ? s->profile : s->base, .to = e->c->profile,
-				   .reset_all = s->profile == NULL };
+	struct settings_diff d = { .from = s->profile ? s->profile : s->base,
+		                   .to = e->c->profile,
+		                   .reset_all = s->profile == NULL };
 	struct buf *sql = &s->pool->worker->reply;
 	while (settings_diff_next(&d, sql))
 		inject(e, sql);
@@ -230,7 +231,9 @@ static void put_begin(struct emit *e)
 	if (!isolation && e->s->is_replica && !RULE_BROKEN(C2))
 		isolation = plan_isolation(e->c);
 	const char *access = b->read_only == SQL_YES ? " READ ONLY" : b->read_only == SQL_NO ? " READ WRITE" : "";
-	const char *deferrable = b->deferrable == SQL_YES ? " DEFERRABLE" : b->deferrable == SQL_NO ? " NOT DEFERRABLE" : "";
+	const char *deferrable = b->deferrable == SQL_YES  ? " DEFERRABLE"
+	                         : b->deferrable == SQL_NO ? " NOT DEFERRABLE"
+	                                                   : "";
 	int n = snprintf(sql, sizeof sql, "BEGIN%s%s%s", isolation_words(isolation), access, deferrable);
 	struct buf *text = &e->s->pool->worker->reply;
 	buf_clear(text);
@@ -321,7 +324,7 @@ static void emit_parse(struct emit *e, const struct segment_msg *m, uint16_t ind
 	if (!repeated && !named)
 		e->failed = true;
 	struct request *r =
-		push(e, REQ_PARSE, REQF_SERVER_STMT | (named ? REQF_CLIENT_STMT : 0u) | (repeated ? REQF_SWALLOW : 0u));
+	    push(e, REQ_PARSE, REQF_SERVER_STMT | (named ? REQF_CLIENT_STMT : 0u) | (repeated ? REQF_SWALLOW : 0u));
 	r->cstmt = named;
 	r->sstmt = at;
 	r->msg = index;
@@ -356,7 +359,7 @@ static void prepare_for(struct emit *e, const struct segment_msg *m)
 }
 
 static void emit_bind(struct emit *e, const uint8_t *p, const struct segment_msg *m, uint16_t index, bool repeated,
-		      size_t whole_len)
+                      size_t whole_len)
 {
 	prepare_for(e, m);
 	struct request *r = push(e, REQ_BIND, repeated ? REQF_SWALLOW : 0u);
@@ -382,7 +385,7 @@ static void emit_describe(struct emit *e, const struct segment_msg *m, uint16_t 
 	if (statement)
 		prepare_for(e, m);
 	struct request *r =
-		push(e, statement ? REQ_DESCRIBE_STATEMENT : REQ_DESCRIBE_PORTAL, repeated ? REQF_SWALLOW : 0u);
+	    push(e, statement ? REQ_DESCRIBE_STATEMENT : REQ_DESCRIBE_PORTAL, repeated ? REQF_SWALLOW : 0u);
 	r->msg = index;
 	ww_begin(&e->ww, MSG_DESCRIBE);
 	ww_u8(&e->ww, m->target);
@@ -421,7 +424,7 @@ static void emit_close(struct emit *e, const struct segment_msg *m, uint16_t ind
 }
 
 static void emit_plain(struct emit *e, const uint8_t *p, const struct segment_msg *m, enum request_kind kind,
-		       uint16_t index)
+                       uint16_t index)
 {
 	struct request *r = push(e, kind, 0);
 	r->msg = index;
@@ -443,7 +446,7 @@ static void emit_message(struct emit *e, const struct segment *seg, unsigned i, 
 		return;
 	case MSG_BIND:
 		emit_bind(e, p, m, index, repeated,
-			  seg->end == SEGMENT_LARGE && i + 1 == seg->n ? seg->large_len : m->len);
+		          seg->end == SEGMENT_LARGE && i + 1 == seg->n ? seg->large_len : m->len);
 		return;
 	case MSG_DESCRIBE:
 		emit_describe(e, m, index, repeated);

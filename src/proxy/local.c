@@ -15,10 +15,10 @@ enum { OID_TEXT = 25 };
 
 /* What one statement answers. */
 struct answer {
-	const char *tag;  /* NULL: EmptyQueryResponse */
-	char *column;     /* owned: SHOW's column, or NULL */
-	char *value;      /* owned */
-	char *error;      /* owned: instead of all that */
+	const char *tag; /* NULL: EmptyQueryResponse */
+	char *column;    /* owned: SHOW's column, or NULL */
+	char *value;     /* owned */
+	char *error;     /* owned: instead of all that */
 };
 
 char local_tx_status(const struct client *c)
@@ -85,7 +85,8 @@ static void do_setting(struct client *c, const struct sql_stmt *stmt, struct ans
 	bool reset = stmt->verb == SQL_RESET || !stmt->value;
 	if (stmt->verb == SQL_SET_LOCAL && c->tx == CTX_NONE)
 		return; /* no transaction: it would be forgotten at once */
-	if (reset ? !conf_routing_reset(at, key) : !conf_routing_set(at, SCOPE_SESSION, key, str_of(stmt->value), &a->error)) {
+	if (reset ? !conf_routing_reset(at, key)
+	          : !conf_routing_set(at, SCOPE_SESSION, key, str_of(stmt->value), &a->error)) {
 		if (!a->error)
 			a->error = mem_printf("unrecognized configuration parameter \"%s\"", stmt->name);
 		return;

@@ -44,8 +44,9 @@ static enum route_tx tx_of(const struct client *c)
 	char isolation = plan_isolation(c);
 	/* Of a session's own default a standby knows nothing but to refuse it; the server's is lowered at login. */
 	if (c->tx == CTX_NONE)
-		return isolation == 's' && params_get(c->profile, "default_transaction_isolation") ? ROUTE_TX_SERIALIZABLE :
-												     ROUTE_TX_NONE;
+		return isolation == 's' && params_get(c->profile, "default_transaction_isolation")
+		           ? ROUTE_TX_SERIALIZABLE
+		           : ROUTE_TX_NONE;
 	if (isolation == 's' || isolation == 0)
 		return ROUTE_TX_SERIALIZABLE;
 	if (c->begin.read_only == SQL_YES)
@@ -59,7 +60,8 @@ struct route_policy plan_policy(const struct client *c)
 	if (c->routing.route == ROUTE_MODE_REPLICA)
 		p.wish = ROUTE_WISH_REPLICA;
 	/* C5: a dump must see unlogged tables and may import its snapshot elsewhere. */
-	if (c->routing.route == ROUTE_MODE_PRIMARY || (!RULE_BROKEN(C5) && c->application && strcmp(c->application, "pg_dump") == 0))
+	if (c->routing.route == ROUTE_MODE_PRIMARY ||
+	    (!RULE_BROKEN(C5) && c->application && strcmp(c->application, "pg_dump") == 0))
 		p.wish = ROUTE_WISH_PRIMARY;
 	return p;
 }
@@ -139,7 +141,7 @@ static void plan_lost(const struct client *c, const struct segment *seg, struct 
 		return;
 	}
 	pgerr_set(&plan->error, SQLSTATE_IN_FAILED_SQL_TRANSACTION,
-		  "current transaction is aborted, commands ignored until end of transaction block");
+	          "current transaction is aborted, commands ignored until end of transaction block");
 }
 
 /* A standby refuses these by itself, with the message that a primary has for a READ ONLY transaction too. */
@@ -175,7 +177,7 @@ static void plan_off_replica(const struct client *c, const struct segment *seg, 
 		return;
 	plan->action = PLAN_REJECT;
 	pgerr_set(&plan->error, SQLSTATE_READ_ONLY_SQL_TRANSACTION,
-		  "cannot execute this statement in a read-only transaction that runs on a replica");
+	          "cannot execute this statement in a read-only transaction that runs on a replica");
 	pgerr_detail(&plan->error, "Reason: %s.", route_reason_text(reason));
 	pgerr_hint(&plan->error, "SET pgweir.route = 'primary' before the transaction.");
 }
@@ -189,7 +191,8 @@ static void plan_in_tx(const struct client *c, const struct segment *seg, struct
 		plan->action = PLAN_LOCAL;
 		return;
 	}
-	if (c->tx == CTX_OPEN && c->srv && c->srv->is_replica && seg->has_verdict && seg->verdict.target == ROUTE_PRIMARY)
+	if (c->tx == CTX_OPEN && c->srv && c->srv->is_replica && seg->has_verdict &&
+	    seg->verdict.target == ROUTE_PRIMARY)
 		plan_off_replica(c, seg, plan);
 }
 
@@ -205,7 +208,7 @@ static void plan_new(const struct client *c, const struct segment *seg, struct p
 	if (c->du->pool_mode == POOL_MODE_STATEMENT && opens_block(seg)) {
 		plan->action = PLAN_PROTOCOL;
 		pgerr_set_fatal(&plan->error, SQLSTATE_FEATURE_NOT_SUPPORTED,
-				"transaction blocks not allowed in statement pooling mode");
+		                "transaction blocks not allowed in statement pooling mode");
 		return;
 	}
 	plan->action = PLAN_FORWARD;
@@ -218,7 +221,8 @@ static void plan_new(const struct client *c, const struct segment *seg, struct p
 	}
 	if (!seg->has_verdict || seg->verdict.target != ROUTE_REPLICA || seg->unknown)
 		return;
-	/* What more may come in this implicit transaction is not known: only what has executed nothing may still move. */
+	/* What more may come in this implicit transaction is not known: only what has executed nothing may still move.
+	 */
 	bool unfinished = seg->end != SEGMENT_SYNC && seg->end != SEGMENT_QUERY;
 	if ((unfinished && seg->executes) || seg->end == SEGMENT_LARGE)
 		return;

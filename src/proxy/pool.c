@@ -104,8 +104,8 @@ static void take_from_idle(struct pool *p, struct server *s)
 	note_idle(p);
 }
 
-/* RESET leads back to what stood in the backend's start-up packet: one that was opened with a client's settings (session
- * mode) is for that set of settings only. */
+/* RESET leads back to what stood in the backend's start-up packet: one that was opened with a client's settings
+ * (session mode) is for that set of settings only. */
 static bool suits(const struct server *s, const struct client *c)
 {
 	return !server_is_outdated(s) && (s->base->n <= 1 || s->base == c->profile);
@@ -286,8 +286,9 @@ static void ask_for_donation(struct pool *p)
 		if (i == p->worker->index || !atomic_load_explicit(&p->budget->idle[i], memory_order_relaxed))
 			continue;
 		struct donate_msg *m = mem_zalloc(sizeof *m + p->key_len);
-		*m = (struct donate_msg){ .msg.fn = on_donate, .giver = workers_get(i), .taker = p->worker,
-					  .key_len = p->key_len };
+		*m = (struct donate_msg){
+			.msg.fn = on_donate, .giver = workers_get(i), .taker = p->worker, .key_len = p->key_len
+		};
 		memcpy(m->key, p->key, p->key_len);
 		loop_post(m->giver->loop, &m->msg);
 		return;
@@ -303,7 +304,8 @@ static bool may_connect_now(const struct pool *p)
 
 void pool_grow(struct pool *p)
 {
-	while (!p->du->paused && p->n_waiters > p->n_connecting && p->n_connecting < CONNECTING_MAX && may_connect_now(p)) {
+	while (!p->du->paused && p->n_waiters > p->n_connecting && p->n_connecting < CONNECTING_MAX &&
+	       may_connect_now(p)) {
 		if (!budget_take(p)) {
 			ask_for_donation(p);
 			return;
@@ -404,7 +406,8 @@ static void close_old(struct pool *p, uint64_t now_us)
 			close_idle(s, "replaced");
 		else if (lifetime && now_us - s->connected_us >= lifetime)
 			close_idle(s, "server lifetime over");
-		else if (spare && cfg->server_idle_timeout_us && now_us - s->idle_since_us >= cfg->server_idle_timeout_us)
+		else if (spare && cfg->server_idle_timeout_us &&
+		         now_us - s->idle_since_us >= cfg->server_idle_timeout_us)
 			close_idle(s, "server idle timeout");
 	}
 }
@@ -437,7 +440,8 @@ static void expire_waiters(struct pool *p, uint64_t now_us)
 	while (limit && (c = TAILQ_FIRST(&p->waiters)) && now_us - c->wait_since_us >= limit) {
 		struct pgerr err;
 		pgerr_set_fatal(&err, SQLSTATE_CONNECTION_REJECTED, "query_wait_timeout");
-		pgerr_detail(&err, "No server connection became free within %llu ms.", (unsigned long long)(limit / 1000));
+		pgerr_detail(&err, "No server connection became free within %llu ms.",
+		             (unsigned long long)(limit / 1000));
 		client_close(c, &err, "query_wait_timeout");
 	}
 }

@@ -62,7 +62,9 @@ static struct stmt_text *text_new(struct stmt_texts *t, XXH128_hash_t key, const
 	struct stmt_text *s = mem_try_alloc(sizeof *s + n);
 	if (!s)
 		return NULL;
-	*s = (struct stmt_text){ .key = key, .refs = 1, .id = atomic_fetch_add(&next_text_id, 1), .body_len = (uint32_t)n };
+	*s = (struct stmt_text){
+		.key = key, .refs = 1, .id = atomic_fetch_add(&next_text_id, 1), .body_len = (uint32_t)n
+	};
 	memcpy(s->body, body, n);
 	HASH_ADD(hh, t->by_key, key, sizeof s->key, s);
 	return s;
@@ -149,7 +151,9 @@ struct cstmt *client_stmts_parse(struct client_stmts *c, struct str name, struct
 	struct cstmt *s = mem_try_alloc(sizeof *s + name.n), *old = newest(c, name);
 	if (!s)
 		return NULL;
-	*s = (struct cstmt){ .older = old, .text = stmt_text_ref(text), .state = CSTMT_PARSING, .name_len = (uint32_t)name.n };
+	*s = (struct cstmt){
+		.older = old, .text = stmt_text_ref(text), .state = CSTMT_PARSING, .name_len = (uint32_t)name.n
+	};
 	memcpy(s->name, name.p, name.n);
 	if (old)
 		HASH_DEL(c->by_name, old);
@@ -276,7 +280,7 @@ void server_stmts_doubt(struct server_stmts *s)
 {
 	struct sstmt *e;
 	TAILQ_FOREACH(e, &s->lru, lru)
-		e->present = false;
+	e->present = false;
 }
 
 void server_stmts_remove(struct server_stmts *s, struct stmt_texts *t, struct sstmt *e)

@@ -100,8 +100,8 @@ static void wait_for_primary(struct client *c)
 	struct worker *w = c->worker;
 	client_set_state(c, CLIENT_WAIT_PRIMARY);
 	if (c->primary_deadline_us == 0)
-		c->primary_deadline_us = loop_now_us(w->loop) +
-					 config_failover_timeout_us(c->du->config, c->du->conf, c->du->conf_user);
+		c->primary_deadline_us =
+		    loop_now_us(w->loop) + config_failover_timeout_us(c->du->config, c->du->conf, c->du->conf_user);
 	c->wait_since_us = loop_now_us(w->loop);
 	TAILQ_INSERT_TAIL(&w->role_wait, c, wait);
 }
@@ -353,8 +353,11 @@ void relay_own_step_failed(struct client *c, struct server *s)
 static void begin_segment(struct client *c, const struct plan *plan, const struct segment *seg)
 {
 	shape_unref(c->seg.shape);
-	c->seg = (struct client_segment){ .role = plan->role, .reason = plan->reason, .proved = plan->proved,
-					  .kept = true, .consistency = seg->consistency };
+	c->seg = (struct client_segment){ .role = plan->role,
+		                          .reason = plan->reason,
+		                          .proved = plan->proved,
+		                          .kept = true,
+		                          .consistency = seg->consistency };
 	c->seg.started_us = loop_now_us(c->worker->loop);
 	c->segment_no++;
 	c->arrived_round = cluster_round(c->du->db->cluster);
@@ -623,7 +626,7 @@ static bool open_part(struct client *c)
 		return false;
 	}
 	bool leaves = c->seg.role == ROLE_REPLICA && s->is_replica && c->tx != CTX_OPEN && seg->has_verdict &&
-		      seg->verdict.target == ROUTE_PRIMARY;
+	              seg->verdict.target == ROUTE_PRIMARY;
 	if (leaves && c->seg.kept && !c->seg.done_rows && !c->seg.retried) {
 		reroute_open(c);
 		return false;
@@ -712,7 +715,8 @@ static void take_pins(struct client *c, struct server *s, bool failed)
 {
 	uint32_t pins = c->seg.pins;
 	if (failed && c->seg.shape)
-		pins &= SQL_PIN_UNKNOWN | SQL_PIN_ADVISORY_LOCK | SQL_PIN_LOADED | SQL_PIN_SETSEED; /* the rest rolls back */
+		pins &= SQL_PIN_UNKNOWN | SQL_PIN_ADVISORY_LOCK | SQL_PIN_LOADED |
+		        SQL_PIN_SETSEED; /* the rest rolls back */
 	if (failed && s->last_error_syntax)
 		pins = 0;
 	if (!pins || c->du->pool_mode == POOL_MODE_SESSION) {
@@ -723,7 +727,7 @@ static void take_pins(struct client *c, struct server *s, bool failed)
 		struct pgerr err;
 		s->dirty = true;
 		pgerr_set_fatal(&err, SQLSTATE_TOO_MANY_CONNECTIONS,
-				"too many clients keep session state on their server connection (max_pinned)");
+		                "too many clients keep session state on their server connection (max_pinned)");
 		client_close(c, &err, "max_pinned");
 		return;
 	}
@@ -828,7 +832,7 @@ void relay_segment_done(struct client *c, struct server *s, char status)
 		if (c->du->pool_mode == POOL_MODE_STATEMENT) {
 			struct pgerr err;
 			pgerr_set_fatal(&err, SQLSTATE_FEATURE_NOT_SUPPORTED,
-					"transaction blocks not allowed in statement pooling mode");
+			                "transaction blocks not allowed in statement pooling mode");
 			client_close(c, &err, err.message);
 		}
 		return;
@@ -845,7 +849,7 @@ static void lost_error(const struct client *c, const struct server *s, const cha
 	/* A5: between CommandComplete and ReadyForQuery too, nobody knows whether it was committed. */
 	if (wrote && !RULE_BROKEN(A5))
 		pgerr_set(err, SQLSTATE_TRANSACTION_UNKNOWN,
-			  "connection to the server was lost; the outcome of the statement is unknown");
+		          "connection to the server was lost; the outcome of the statement is unknown");
 	else
 		pgerr_set(err, SQLSTATE_CONNECTION_FAILURE, "connection to the server was lost");
 	pgerr_detail(err, "Server %s:%d: %s.", s->pool->host->name, s->pool->host->port, why);
@@ -873,7 +877,8 @@ static void lost_while_idle(struct client *c, const struct server *s, const stru
 		c->failure = mem_alloc(sizeof *c->failure);
 	*c->failure = *err;
 	if (s->is_replica)
-		pgerr_set(c->failure, SQLSTATE_SERIALIZATION_FAILURE, "the transaction's replica was lost or cancelled it");
+		pgerr_set(c->failure, SQLSTATE_SERIALIZATION_FAILURE,
+		          "the transaction's replica was lost or cancelled it");
 }
 
 void relay_on_server_lost(struct server *s, const char *why)
@@ -896,7 +901,8 @@ void relay_on_server_lost(struct server *s, const char *why)
 		if (s->fatal_shown) {
 			client_close(c, NULL, why);
 		} else if (c->pins) {
-			pgerr_set_fatal(&err, SQLSTATE_ADMIN_SHUTDOWN, "connection to the server with the session's state was lost");
+			pgerr_set_fatal(&err, SQLSTATE_ADMIN_SHUTDOWN,
+			                "connection to the server with the session's state was lost");
 			client_close(c, &err, why);
 		}
 		return;

@@ -65,7 +65,8 @@ static void settle(struct server *s, struct request *r, bool ok)
 			client_stmts_set_unnamed(&c->stmts, t, text);
 	}
 	if (r->flags & REQF_UNNAMED && !ok)
-		server_stmts_set_unnamed(&s->stmts, t, NULL); /* emitted, and then skipped: what it is now is not known */
+		server_stmts_set_unnamed(&s->stmts, t,
+		                         NULL); /* emitted, and then skipped: what it is now is not known */
 	if (r->flags & REQF_UNNAMED && r->kind == REQ_PARSE)
 		stmt_text_unref(t, r->text);
 }
@@ -112,8 +113,8 @@ void reply_orphan(struct server *s) { reply_abandon(s); }
 static bool is_holding(const struct server *s)
 {
 	const struct client *c = s->client;
-	return c && s->is_replica && c->seg.kept && !c->seg.shown_rows && !c->seg.retried && c->seg.role == ROLE_REPLICA &&
-	       (c->tx == CTX_NONE || c->tx == CTX_DEFERRED) && !RULE_BROKEN(G1);
+	return c && s->is_replica && c->seg.kept && !c->seg.shown_rows && !c->seg.retried &&
+	       c->seg.role == ROLE_REPLICA && (c->tx == CTX_NONE || c->tx == CTX_DEFERRED) && !RULE_BROKEN(G1);
 }
 
 static bool show(struct client *c, const void *p, size_t n)
@@ -176,8 +177,8 @@ static void forward(struct reply *r, size_t n)
 /* F1: what a standby may say although the primary would not.  Not 57014: the client has asked for that. */
 static bool is_standby_error(const struct pgerr_fields *e)
 {
-	static const char *const classes[] = { "25006", "0A000", "55000", "XX000", "40001", "40P01", "57P0", "53", "08",
-					       "42",    "3F000", "3D000", "26000", "34000" };
+	static const char *const classes[] = { "25006", "0A000", "55000", "XX000", "40001", "40P01", "57P0",
+		                               "53",    "08",    "42",    "3F000", "3D000", "26000", "34000" };
 	if (RULE_BROKEN(F1))
 		return pgerr_is_class(e, "25006");
 	for (size_t i = 0; i < ARRAY_LEN(classes); i++) {
@@ -190,9 +191,9 @@ static bool is_standby_error(const struct pgerr_fields *e)
 static bool may_retry(const struct server *s, const struct pgerr_fields *e)
 {
 	const struct client *c = s->client;
-	return c && !RULE_BROKEN(A8) && s->is_replica && c->state == CLIENT_ACTIVE && c->seg.kept && !c->seg.shown_rows &&
-	       !c->seg.retried && c->seg.role == ROLE_REPLICA && (c->tx == CTX_NONE || c->tx == CTX_DEFERRED) &&
-	       is_standby_error(e);
+	return c && !RULE_BROKEN(A8) && s->is_replica && c->state == CLIENT_ACTIVE && c->seg.kept &&
+	       !c->seg.shown_rows && !c->seg.retried && c->seg.role == ROLE_REPLICA &&
+	       (c->tx == CTX_NONE || c->tx == CTX_DEFERRED) && is_standby_error(e);
 }
 
 /* D5: somebody has deallocated what we had prepared there; nothing has run yet. */
@@ -220,7 +221,8 @@ static void skip_requests(struct server *s)
 {
 	struct request *r = head(s);
 	if (!r || r->kind == REQ_QUERY || r->kind == REQ_FCALL || r->kind == REQ_SYNC)
-		return; /* simple query, or an error of Sync itself (a deferred constraint): ReadyForQuery comes anyway */
+		return; /* simple query, or an error of Sync itself (a deferred constraint): ReadyForQuery comes anyway
+		         */
 	unnamed_failed(s, r);
 	while (requests_len(&s->reqs)) {
 		r = requests_at(&s->reqs, 0);
@@ -279,7 +281,7 @@ static void note_error(struct server *s, const struct pgerr_fields *e)
 	s->error_seen = true;
 	s->tx_spoiled = true;
 	s->last_error_syntax = pgerr_is(e, SQLSTATE_SYNTAX_ERROR) && !e->where.p && !e->internal_query.p &&
-			       !(s->client && s->client->seg.done_rows);
+	                       !(s->client && s->client->seg.done_rows);
 	if (pgerr_is_fatal(e))
 		s->close_needed = true;
 	s->pool->worker->stats.total.errors++;
@@ -298,7 +300,8 @@ static enum outcome on_error(struct reply *r, const uint8_t *body, size_t have)
 	bool was_query = first && (first->kind == REQ_QUERY || first->kind == REQ_FCALL);
 	bool query_skipped = false;
 	for (uint32_t i = 0; !was_query && i < requests_len(&s->reqs); i++) {
-		query_skipped |= requests_at(&s->reqs, i)->kind == REQ_QUERY || requests_at(&s->reqs, i)->kind == REQ_FCALL;
+		query_skipped |=
+		    requests_at(&s->reqs, i)->kind == REQ_QUERY || requests_at(&s->reqs, i)->kind == REQ_FCALL;
 		if (requests_at(&s->reqs, i)->kind == REQ_SYNC)
 			break;
 	}
@@ -323,15 +326,17 @@ static enum outcome on_error(struct reply *r, const uint8_t *body, size_t have)
 		return OUT_SWALLOW;
 	}
 	if (pgerr_is_fatal(&e) && s->is_replica && c->state == CLIENT_IDLE)
-		return OUT_SWALLOW; /* C4: a conflict with recovery between two statements; the end of the connection follows */
+		return OUT_SWALLOW; /* C4: a conflict with recovery between two statements; the end of the connection
+		                       follows */
 	if (pgerr_is_fatal(&e))
 		s->fatal_shown = true;
 	c->seg.done_rows = true;
 	if (c->copy == COPY_IN)
 		c->copy = COPY_NONE; /* what more the client sends of it is dropped */
 	if (duplicate)
-		return replace_duplicate(r) == OUT_STOP ? OUT_STOP :
-		       see_to_sync(s, query_skipped) == OUT_STOP ? OUT_STOP : OUT_SWALLOW;
+		return replace_duplicate(r) == OUT_STOP            ? OUT_STOP
+		       : see_to_sync(s, query_skipped) == OUT_STOP ? OUT_STOP
+		                                                   : OUT_SWALLOW;
 	return was_query || !first ? OUT_FORWARD : see_to_sync(s, query_skipped);
 }
 
@@ -687,7 +692,11 @@ void relay_on_server_readable(struct server *s)
 	}
 	if (c)
 		consistency_note_answer(c, s->pool->host, !s->is_replica);
-	struct reply r = { .s = s, .w = w, .from = w->scratch, .to = w->scratch, .p = w->scratch,
-			   .end = w->scratch + part + (size_t)n };
+	struct reply r = { .s = s,
+		           .w = w,
+		           .from = w->scratch,
+		           .to = w->scratch,
+		           .p = w->scratch,
+		           .end = w->scratch + part + (size_t)n };
 	process(&r);
 }

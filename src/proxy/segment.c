@@ -280,7 +280,8 @@ static void scan_message(struct scan *sc, struct segment_msg *m, const uint8_t *
 	case MSG_COPY_DATA_IN:
 	case MSG_COPY_DONE_IN:
 	case MSG_COPY_FAIL:
-		return; /* outside of COPY: PostgreSQL drops them, because a client learns of its failed COPY too late */
+		return; /* outside of COPY: PostgreSQL drops them, because a client learns of its failed COPY too late
+		         */
 	case MSG_TERMINATE:
 		seg->end = SEGMENT_TERMINATE;
 		return;

@@ -44,7 +44,7 @@ void server_set_state(struct server *s, enum server_state state)
 		return;
 	CHECK(state == SERVER_CLOSING || (legal_edges[s->state] >> state & 1u));
 	log_debug(&((struct log_subject){ .kind = 'S', .id = s->id }), "%s -> %s", state_names[s->state],
-		  state_names[state]);
+	          state_names[state]);
 	s->state = state;
 }
 
@@ -108,11 +108,11 @@ static const struct stream_ops server_ops = { on_readable, on_drained, on_open, 
 static struct net_tuning tuning_of(const struct config *cfg)
 {
 	return (struct net_tuning){ .nodelay = true,
-				    .keepalive = cfg->tcp_keepalive,
-				    .keepidle_s = (int)(cfg->tcp_keepidle_us / 1000000),
-				    .keepintvl_s = (int)(cfg->tcp_keepintvl_us / 1000000),
-				    .keepcnt = cfg->tcp_keepcnt,
-				    .user_timeout_ms = cfg->tcp_user_timeout_ms };
+		                    .keepalive = cfg->tcp_keepalive,
+		                    .keepidle_s = (int)(cfg->tcp_keepidle_us / 1000000),
+		                    .keepintvl_s = (int)(cfg->tcp_keepintvl_us / 1000000),
+		                    .keepcnt = cfg->tcp_keepcnt,
+		                    .user_timeout_ms = cfg->tcp_user_timeout_ms };
 }
 
 static struct server *server_new(struct pool *p)
@@ -199,8 +199,9 @@ static bool is_logging_in(const struct server *s)
 
 static void log_close(const struct server *s, const char *why, bool failed_login)
 {
-	struct log_subject about = { .kind = 'S', .id = s->id, .database = s->pool->du->database,
-				     .user = s->pool->du->server_user };
+	struct log_subject about = {
+		.kind = 'S', .id = s->id, .database = s->pool->du->database, .user = s->pool->du->server_user
+	};
 	if (failed_login)
 		log_warning(&about, "cannot connect to %s:%d: %s", s->pool->host->name, s->pool->host->port, why);
 	else if (s->pool->du->config->log_disconnections)
@@ -223,7 +224,7 @@ void server_close(struct server *s, const char *why)
 	log_close(s, why, login);
 	if (login && !s->login_error_set)
 		pgerr_set_fatal(&err, SQLSTATE_CONNECTION_FAILURE, "cannot connect to server %s:%d: %s", p->host->name,
-				p->host->port, why);
+		                p->host->port, why);
 	else
 		err = s->login_error;
 	bool unexpected = stream_is_open(&s->stream) && !s->expected_close;
@@ -292,7 +293,8 @@ bool server_is_outdated(const struct server *s)
 static bool must_close(const struct server *s)
 {
 	/* base: opened with one client's settings, to which RESET would lead the next one. */
-	return s->dirty || s->dedicated || s->pinned || (s->base->n > 1 && s->needs_reset_query) || server_is_outdated(s);
+	return s->dirty || s->dedicated || s->pinned || (s->base->n > 1 && s->needs_reset_query) ||
+	       server_is_outdated(s);
 }
 
 void server_settle_profile(struct server *s)
@@ -376,11 +378,11 @@ struct server_move {
 	struct server *s;
 	struct worker *to;
 	struct host *host;
-	char *status;  /* owned: key of a params set, portable between workers */
+	char *status; /* owned: key of a params set, portable between workers */
 	size_t status_len;
-	char *base;    /* owned: the same of server.base */
+	char *base; /* owned: the same of server.base */
 	size_t base_len;
-	char *key;     /* owned: the pool's */
+	char *key; /* owned: the pool's */
 	size_t key_len;
 };
 

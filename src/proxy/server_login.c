@@ -41,8 +41,8 @@ struct server_login {
 
 static void fail(struct server *s, enum sqlstate id, const char *why)
 {
-	pgerr_set_fatal(&s->login_error, id, "cannot log in to server %s:%d: %s", s->pool->host->name, s->pool->host->port,
-			why);
+	pgerr_set_fatal(&s->login_error, id, "cannot log in to server %s:%d: %s", s->pool->host->name,
+	                s->pool->host->port, why);
 	s->login_error_set = true;
 	server_close(s, why);
 }
@@ -114,16 +114,18 @@ static size_t dedicated_params(const struct server *s, struct msg_pair *pairs)
 	return n;
 }
 
-/* Opened for somebody: with that client's settings in the start-up packet a RESET on this backend leads back to them, as
- * on a private connection, and nothing needs to be set.  Only settings that a backend has accepted before: one bad
+/* Opened for somebody: with that client's settings in the start-up packet a RESET on this backend leads back to them,
+ * as on a private connection, and nothing needs to be set.  Only settings that a backend has accepted before: one bad
  * value must not keep a pool from opening connections. */
 static size_t own_settings(struct server *s, struct msg_pair *pairs, size_t n)
 {
 	struct params_table *t = &s->pool->worker->params;
 	const struct client *first = TAILQ_FIRST(&s->pool->waiters);
-	/* A pool whose clients change with each transaction would have to close and open backends for it (pool.c, suits). */
+	/* A pool whose clients change with each transaction would have to close and open backends for it (pool.c,
+	 * suits). */
 	bool own = first && s->pool->du->pool_mode == POOL_MODE_SESSION;
-	bool known = own && first->profile->n < STARTUP_PARAMS_MAX - n && dbuser_welcome_find(s->pool->du, first->startup);
+	bool known =
+	    own && first->profile->n < STARTUP_PARAMS_MAX - n && dbuser_welcome_find(s->pool->du, first->startup);
 	struct params *settings = known ? params_ref(first->profile) : NULL;
 	if (!settings) {
 		const char *tag = first ? params_get(first->profile, "application_name") : NULL;
@@ -242,11 +244,11 @@ static void fail_no_secret(struct server *s, const char *method)
 {
 	char why[256];
 	snprintf(why, sizeof why, "it asks for %s authentication, and there is no password for user \"%s\"", method,
-		 s->pool->du->server_user);
+	         s->pool->du->server_user);
 	pgerr_set_fatal(&s->login_error, SQLSTATE_INVALID_PASSWORD, "cannot log in to server %s:%d: %s",
-			s->pool->host->name, s->pool->host->port, why);
+	                s->pool->host->name, s->pool->host->port, why);
 	pgerr_hint(&s->login_error, "Give password= in [databases], a line in auth_file, or let clients log in with "
-				    "SCRAM so that their keys can be used.");
+	                            "SCRAM so that their keys can be used.");
 	s->login_error_set = true;
 	server_close(s, why);
 }
@@ -321,7 +323,8 @@ static void start_scram(struct server *s, const struct msg_auth *auth)
 		return;
 	}
 	open_writer(s, &ww);
-	msg_put_sasl_initial(&ww, choice == SCRAM_CHOICE_PLUS ? STR(SCRAM_MECHANISM_PLUS) : STR(SCRAM_MECHANISM), first);
+	msg_put_sasl_initial(&ww, choice == SCRAM_CHOICE_PLUS ? STR(SCRAM_MECHANISM_PLUS) : STR(SCRAM_MECHANISM),
+	                     first);
 	send_writer(s, &ww);
 }
 
@@ -381,7 +384,7 @@ static void on_authentication(struct server *s, const struct frame *f)
 /* --- parameters and set-up --- */
 
 static const char setup_sql[] = "SELECT pg_catalog.current_setting('default_transaction_isolation'), "
-				"pg_catalog.current_setting('server_version_num')";
+                                "pg_catalog.current_setting('server_version_num')";
 
 static void send_setup(struct server *s)
 {
@@ -421,9 +424,10 @@ static void login_done(struct server *s)
 	if (!s->is_replica)
 		du->primary_isolation = s->default_isolation;
 	if (du->config->log_connections)
-		log_info(&((struct log_subject){ .kind = 'S', .id = s->id, .database = du->database, .user = du->server_user }),
-			 "connected to %s:%d (%s), backend %u", s->pool->host->name, s->pool->host->port,
-			 s->is_replica ? "standby" : "primary", s->backend_pid);
+		log_info(&((struct log_subject){
+		             .kind = 'S', .id = s->id, .database = du->database, .user = du->server_user }),
+		         "connected to %s:%d (%s), backend %u", s->pool->host->name, s->pool->host->port,
+		         s->is_replica ? "standby" : "primary", s->backend_pid);
 	if (s->dedicated)
 		relay_server_ready(s->client, s);
 	else
@@ -559,7 +563,8 @@ void server_login_readable(struct server *s)
 			on_ready(s);
 			return;
 		}
-		/* Taken before it is worked on: the last message makes the server ready, and then part must be empty. */
+		/* Taken before it is worked on: the last message makes the server ready, and then part must be empty.
+		 */
 		struct buf *part = &s->part;
 		part->head += FRAME_HEAD_BYTES + f.body_len;
 		on_message(s, &f);

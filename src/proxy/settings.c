@@ -10,12 +10,14 @@
 #include "proxy/worker.h"
 
 /* GUC_REPORT settings that a client can change (guc_tables.c, 14 to 18). */
-static const char *const reported[] = { "application_name",  "client_encoding", "datestyle", "default_transaction_read_only",
-					"intervalstyle",     "search_path",     "timezone",  "standard_conforming_strings",
-					"extra_float_digits" };
+static const char *const reported[] = { "application_name",  "client_encoding",
+	                                "datestyle",         "default_transaction_read_only",
+	                                "intervalstyle",     "search_path",
+	                                "timezone",          "standard_conforming_strings",
+	                                "extra_float_digits" };
 /* GUC_LIST_QUOTE: one quoted string would become one name with commas in it. */
 static const char *const name_lists[] = { "search_path", "temp_tablespaces", "local_preload_libraries",
-					  "session_preload_libraries" };
+	                                  "session_preload_libraries" };
 
 static bool is_one_of(struct str name, const char *const *names, size_t n)
 {

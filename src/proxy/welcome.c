@@ -122,16 +122,17 @@ void client_note_status(struct client *c, struct str name, struct str value)
 		c->sql_options.std_strings = str_eq(value, STR("on"));
 	if (str_ieq(name, STR("client_encoding")))
 		c->sql_options.ascii_unsafe = str_eq(value, STR("SJIS")) || str_eq(value, STR("BIG5")) ||
-					      str_eq(value, STR("GBK")) || str_eq(value, STR("UHC")) ||
-					      str_eq(value, STR("GB18030")) || str_eq(value, STR("JOHAB")) ||
-					      str_eq(value, STR("SHIFT_JIS_2004"));
+		                              str_eq(value, STR("GBK")) || str_eq(value, STR("UHC")) ||
+		                              str_eq(value, STR("GB18030")) || str_eq(value, STR("JOHAB")) ||
+		                              str_eq(value, STR("SHIFT_JIS_2004"));
 }
 
 void client_welcome(struct client *c, struct params *status)
 {
 	struct wire_writer ww;
 	struct buf *out = &c->worker->reply;
-	const char *encoding = params_get(status, "client_encoding"), *std = params_get(status, "standard_conforming_strings");
+	const char *encoding = params_get(status, "client_encoding"),
+	           *std = params_get(status, "standard_conforming_strings");
 	params_unref(&c->worker->params, c->view);
 	c->view = params_ref(status);
 	client_note_status(c, STR("application_name"), str_of(c->application));

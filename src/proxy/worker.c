@@ -35,17 +35,28 @@ static struct tls_ctx *make_tls(const struct config *cfg, bool client_side, char
 	struct tls_options o = { 0 };
 	*failed = false;
 	if (client_side) {
-		o = (struct tls_options){ (enum tls_mode)cfg->client_tls_sslmode, cfg->client_tls_key_file,
-					  cfg->client_tls_cert_file, cfg->client_tls_ca_file, cfg->client_tls_protocols,
-					  cfg->client_tls_ciphers, cfg->client_tls13_ciphers, cfg->client_tls_ecdhcurve };
+		o = (struct tls_options){ (enum tls_mode)cfg->client_tls_sslmode,
+			                  cfg->client_tls_key_file,
+			                  cfg->client_tls_cert_file,
+			                  cfg->client_tls_ca_file,
+			                  cfg->client_tls_protocols,
+			                  cfg->client_tls_ciphers,
+			                  cfg->client_tls13_ciphers,
+			                  cfg->client_tls_ecdhcurve };
 	} else {
-		o = (struct tls_options){ (enum tls_mode)cfg->server_tls_sslmode, cfg->server_tls_key_file,
-					  cfg->server_tls_cert_file, cfg->server_tls_ca_file, cfg->server_tls_protocols,
-					  cfg->server_tls_ciphers, cfg->server_tls13_ciphers, NULL };
+		o = (struct tls_options){ (enum tls_mode)cfg->server_tls_sslmode,
+			                  cfg->server_tls_key_file,
+			                  cfg->server_tls_cert_file,
+			                  cfg->server_tls_ca_file,
+			                  cfg->server_tls_protocols,
+			                  cfg->server_tls_ciphers,
+			                  cfg->server_tls13_ciphers,
+			                  NULL };
 	}
 	if (o.mode == TLS_DISABLE)
 		return NULL;
-	struct tls_ctx *ctx = client_side ? tls_ctx_new_server(&o, err, err_size) : tls_ctx_new_client(&o, err, err_size);
+	struct tls_ctx *ctx =
+	    client_side ? tls_ctx_new_server(&o, err, err_size) : tls_ctx_new_client(&o, err, err_size);
 	*failed = ctx == NULL;
 	return ctx;
 }
@@ -60,7 +71,8 @@ struct runtime *runtime_new(const struct config *config, char *err, size_t err_s
 	if (!r->users)
 		goto fail;
 	if (config->auth_type == CONF_AUTH_HBA) {
-		snprintf(err, err_size, "auth_type: hba is not supported yet; use trust, password, md5, scram-sha-256, cert or peer");
+		snprintf(err, err_size,
+		         "auth_type: hba is not supported yet; use trust, password, md5, scram-sha-256, cert or peer");
 		goto fail;
 	}
 	r->client_tls = make_tls(config, true, err, err_size, &failed);
@@ -128,7 +140,7 @@ static void wake_role_waiters(struct worker *w)
 	unsigned n = 0;
 	struct client *c;
 	TAILQ_FOREACH(c, &w->role_wait, wait)
-		n++;
+	n++;
 	while (n-- && (c = TAILQ_FIRST(&w->role_wait))) {
 		if (!cluster_primary(c->du->db->cluster)) {
 			TAILQ_REMOVE(&w->role_wait, c, wait);
@@ -169,7 +181,7 @@ static void on_tick(struct loop_timer *t)
 	uint64_t now = loop_now_us(w->loop);
 	struct pool *p;
 	LIST_FOREACH(p, &w->pool_list, all)
-		pool_tick(p, now);
+	pool_tick(p, now);
 	if (w->ticks++ % CLIENT_TICKS == 0)
 		tick_clients(w, now);
 	wake_role_waiters(w);

@@ -62,10 +62,7 @@ struct str wr_rest(struct wire_reader *r)
 	return s;
 }
 
-void ww_init(struct wire_writer *w, struct buf *out)
-{
-	*w = (struct wire_writer){ .out = out, .undo = buf_len(out) };
-}
+void ww_init(struct wire_writer *w, struct buf *out) { *w = (struct wire_writer){ .out = out, .undo = buf_len(out) }; }
 
 bool ww_finish(struct wire_writer *w)
 {

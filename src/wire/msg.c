@@ -244,7 +244,7 @@ bool msg_parse_auth(const uint8_t *body, size_t n, struct msg_auth *out)
 	out->data = wr_rest(&r);
 	/* These four have no more to say; of a code newer than us nothing is known. */
 	bool is_bare = out->code == MSG_AUTH_OK || out->code == MSG_AUTH_CLEARTEXT ||
-		       out->code == MSG_AUTH_KERBEROS_V5 || out->code == MSG_AUTH_GSS;
+	               out->code == MSG_AUTH_KERBEROS_V5 || out->code == MSG_AUTH_GSS;
 	return !is_bare || out->data.n == 0;
 }
 
@@ -384,7 +384,7 @@ static void put_values(struct wire_writer *w, const struct str *values, size_t c
 }
 
 void msg_put_bind(struct wire_writer *w, struct str portal, struct str statement, const struct str *values,
-		  size_t count)
+                  size_t count)
 {
 	ww_begin(w, MSG_BIND);
 	ww_str(w, portal);

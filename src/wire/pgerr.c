@@ -64,7 +64,7 @@ static void format_text(char *out, size_t size, const char *fmt, va_list ap)
 }
 
 static void set_va(struct pgerr *err, enum pgerr_severity severity, enum sqlstate id, const char *fmt, va_list ap)
-	__attribute__((format(printf, 4, 0)));
+    __attribute__((format(printf, 4, 0)));
 static void set_va(struct pgerr *err, enum pgerr_severity severity, enum sqlstate id, const char *fmt, va_list ap)
 {
 	if (!err)
@@ -122,7 +122,7 @@ void pgerr_hint(struct pgerr *err, const char *fmt, ...)
 void pgerr_set_bad_message(struct pgerr *err, enum frame_side side, uint8_t type)
 {
 	pgerr_set_fatal(err, SQLSTATE_PROTOCOL_VIOLATION, "invalid message format in %s from %s",
-			frame_type_name(side, type), side == FRAME_FROM_CLIENT ? "client" : "server");
+	                frame_type_name(side, type), side == FRAME_FROM_CLIENT ? "client" : "server");
 }
 
 void pgerr_set_bad_type(struct pgerr *err, enum frame_side side, uint8_t type)
@@ -130,7 +130,7 @@ void pgerr_set_bad_type(struct pgerr *err, enum frame_side side, uint8_t type)
 	const char *who = side == FRAME_FROM_CLIENT ? "client" : "server";
 	if (frame_type_is_known(side, type))
 		pgerr_set_fatal(err, SQLSTATE_PROTOCOL_VIOLATION, "unexpected %s message from %s",
-				frame_type_name(side, type), who);
+		                frame_type_name(side, type), who);
 	else
 		pgerr_set_fatal(err, SQLSTATE_PROTOCOL_VIOLATION, "invalid message type 0x%02x from %s", type, who);
 }
@@ -161,8 +161,8 @@ void msg_put_error(struct wire_writer *w, const struct pgerr *err)
 static struct str *field_of(struct pgerr_fields *fields, uint8_t letter)
 {
 	switch (letter) {
-#define FIELD_CASE(byte, name) \
-	case byte: \
+#define FIELD_CASE(byte, name)                                                                                         \
+	case byte:                                                                                                     \
 		return &fields->name;
 		PGERR_FIELDS(FIELD_CASE)
 #undef FIELD_CASE

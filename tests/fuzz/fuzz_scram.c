@@ -11,8 +11,8 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 /* The verifier and the exchange of RFC 7677. */
-#define VERIFIER \
-	"SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:" \
+#define VERIFIER                                                                                                       \
+	"SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:"                    \
 	"wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU="
 
 static bool next_line(struct str *rest, struct str *line)
@@ -35,11 +35,11 @@ static void fuzz_server(uint8_t how, struct str rest)
 	CHECK(scram_verifier_parse(STR(VERIFIER), &v));
 	bool plus = how & 1, offered = how & 2;
 	struct scram_server_options o = { .verifier = &v,
-					  .is_mock = (how & 4) != 0,
-					  .binding_offered = offered,
-					  .mechanism = plus ? STR(SCRAM_MECHANISM_PLUS) : STR(SCRAM_MECHANISM),
-					  .binding_data = STR("0123456789abcdef0123456789abcdef"),
-					  .nonce = STR("%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0") };
+		                          .is_mock = (how & 4) != 0,
+		                          .binding_offered = offered,
+		                          .mechanism = plus ? STR(SCRAM_MECHANISM_PLUS) : STR(SCRAM_MECHANISM),
+		                          .binding_data = STR("0123456789abcdef0123456789abcdef"),
+		                          .nonce = STR("%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0") };
 	if (!scram_server_init(&s, &o)) {
 		CHECK(plus && !offered);
 		return;
@@ -72,18 +72,18 @@ static bool is_slow(struct str s)
 
 static void fuzz_client(uint8_t how, struct str rest)
 {
-	static const enum scram_binding bindings[] = { SCRAM_BINDING_NONE, SCRAM_BINDING_POSSIBLE,
-						       SCRAM_BINDING_USED, SCRAM_BINDING_NONE };
+	static const enum scram_binding bindings[] = { SCRAM_BINDING_NONE, SCRAM_BINDING_POSSIBLE, SCRAM_BINDING_USED,
+		                                       SCRAM_BINDING_NONE };
 	struct scram_keys keys = { .iterations = how & 4 ? 0 : 4096 };
 	struct scram_client c;
 	struct str line, out;
 	if (is_slow(rest))
 		return;
 	struct scram_client_options o = { .password = how & 8 ? STR("pencil") : (struct str){ NULL, 0 },
-					  .keys = how & 8 ? NULL : &keys,
-					  .binding = bindings[how & 3],
-					  .binding_data = STR("0123456789abcdef0123456789abcdef"),
-					  .nonce = STR("rOprNGfwEbeRWgbNEkqO") };
+		                          .keys = how & 8 ? NULL : &keys,
+		                          .binding = bindings[how & 3],
+		                          .binding_data = STR("0123456789abcdef0123456789abcdef"),
+		                          .nonce = STR("rOprNGfwEbeRWgbNEkqO") };
 	CHECK(scram_client_init(&c, &o));
 	CHECK(scram_client_step(&c, STR(""), &out) == SCRAM_CONTINUE);
 	while (next_line(&rest, &line)) {

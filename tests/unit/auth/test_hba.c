@@ -34,18 +34,18 @@ static void check_row(const struct hba *hba, char *row)
 		assert_non_null(column[i]);
 	}
 	bool is_replication = strcmp(column[2], "*replication*") == 0;
-	struct hba_verdict v = hba_match(hba, &(struct hba_query){
-						      .transport = column[0][0] == 'u'   ? HBA_UNIX
-								   : column[0][0] == 't' ? HBA_TCP_TLS
-											 : HBA_TCP_PLAIN,
-						      .addr = address(column[1], &room),
-						      .database = is_replication ? STR("") : str_of(column[2]),
-						      .user = str_of(column[3]),
-						      .is_physical_replication = is_replication });
+	struct hba_verdict v =
+	    hba_match(hba, &(struct hba_query){ .transport = column[0][0] == 'u'   ? HBA_UNIX
+	                                                     : column[0][0] == 't' ? HBA_TCP_TLS
+	                                                                           : HBA_TCP_PLAIN,
+	                                        .addr = address(column[1], &room),
+	                                        .database = is_replication ? STR("") : str_of(column[2]),
+	                                        .user = str_of(column[3]),
+	                                        .is_physical_replication = is_replication });
 	if (strcmp(auth_method_name(v.method), column[4]) != 0 || v.line != (unsigned)atoll(column[5]) ||
 	    v.matched != (v.line != 0) || strcmp(v.map ? v.map : "-", column[6]) != 0)
 		fail_msg("%s %s %s %s: %s by line %u, map %s", column[0], column[1], column[2], column[3],
-			 auth_method_name(v.method), v.line, v.map ? v.map : "-");
+		         auth_method_name(v.method), v.line, v.map ? v.map : "-");
 }
 
 static void test_golden_table(void **state)
@@ -87,7 +87,8 @@ static void test_errors(void **state)
 	static const struct {
 		const char *text, *error;
 	} rows[] = {
-		{ "lokal all all trust", "1: expected local, host, hostssl, hostnossl, hostgssenc or hostnogssenc, not \"lokal\"" },
+		{ "lokal all all trust",
+		  "1: expected local, host, hostssl, hostnossl, hostgssenc or hostnogssenc, not \"lokal\"" },
 		{ "\n# x\nlocal", "3: expected a database" },
 		{ "local all", "1: expected a user" },
 		{ "local all all", "1: expected an authentication method" },
@@ -106,9 +107,9 @@ static void test_errors(void **state)
 		{ "host all all samenet trust", "1: \"samenet\" is not supported here; write the networks" },
 		{ "host all all 1.2.3.4/32,1.2.3.5/32 trust", "1: an address must not be a list" },
 		{ "host all +admins all trust", "1: \"+admins\" is not supported: role membership is not known here" },
-		{ "host samerole all all trust", "1: \"samerole\" is not supported: role membership is not known here" },
-		{ "host /^a all all trust",
-		  "1: \"/^a\" is not supported: regular expressions are not supported here" },
+		{ "host samerole all all trust",
+		  "1: \"samerole\" is not supported: role membership is not known here" },
+		{ "host /^a all all trust", "1: \"/^a\" is not supported: regular expressions are not supported here" },
 		{ "local all all ldap",
 		  "1: authentication method \"ldap\" is not supported: expected trust, reject, md5, password, "
 		  "scram-sha-256, cert or peer" },
@@ -120,7 +121,8 @@ static void test_errors(void **state)
 		{ "local all all md5 map=x", "1: option \"map=x\" is not supported with method md5" },
 		{ "local all all peer map=", "1: option \"map=\" is not supported with method peer" },
 		{ "local all \"all trust", "1: expected a double quote at the end of the line" },
-		{ "local @nowhere.txt all trust", "1: could not read \"" DATA "nowhere.txt\": No such file or directory" },
+		{ "local @nowhere.txt all trust",
+		  "1: could not read \"" DATA "nowhere.txt\": No such file or directory" },
 		{ "include other.conf",
 		  "1: expected local, host, hostssl, hostnossl, hostgssenc or hostnogssenc, not \"include\"" },
 	};
@@ -179,8 +181,10 @@ static void test_file_that_names_itself(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_golden_table), cmocka_unit_test(test_errors),
-		cmocka_unit_test(test_every_cut),    cmocka_unit_test(test_empty_file_lets_nobody_in),
+		cmocka_unit_test(test_golden_table),
+		cmocka_unit_test(test_errors),
+		cmocka_unit_test(test_every_cut),
+		cmocka_unit_test(test_empty_file_lets_nobody_in),
 		cmocka_unit_test(test_file_that_names_itself),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

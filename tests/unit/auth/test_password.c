@@ -6,10 +6,10 @@
 #include "auth/password.h"
 
 /* md5('secret' || 'alice') as PostgreSQL stores it, and the answer to the salt 01 02 03 04. */
-#define ALICE_MD5 "md54a0a68b43b6cd5cf266fa02f196e2371"
+#define ALICE_MD5    "md54a0a68b43b6cd5cf266fa02f196e2371"
 #define ALICE_ANSWER "md598a0412b9c31436fc53776e863350083"
-#define VERIFIER \
-	"SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:" \
+#define VERIFIER                                                                                                       \
+	"SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:"                    \
 	"wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU="
 static const uint8_t salt[4] = { 1, 2, 3, 4 };
 
@@ -102,11 +102,13 @@ static void test_exchange(void **state)
 		enum auth_method method;
 		enum auth_exchange by_kind[4];
 	} rows[] = {
-		{ AUTH_METHOD_TRUST, { AUTH_EXCHANGE_NONE, AUTH_EXCHANGE_NONE, AUTH_EXCHANGE_NONE, AUTH_EXCHANGE_NONE } },
+		{ AUTH_METHOD_TRUST,
+		  { AUTH_EXCHANGE_NONE, AUTH_EXCHANGE_NONE, AUTH_EXCHANGE_NONE, AUTH_EXCHANGE_NONE } },
 		{ AUTH_METHOD_REJECT,
 		  { AUTH_EXCHANGE_REJECT, AUTH_EXCHANGE_REJECT, AUTH_EXCHANGE_REJECT, AUTH_EXCHANGE_REJECT } },
 		{ AUTH_METHOD_PASSWORD,
-		  { AUTH_EXCHANGE_CLEARTEXT, AUTH_EXCHANGE_CLEARTEXT, AUTH_EXCHANGE_CLEARTEXT, AUTH_EXCHANGE_CLEARTEXT } },
+		  { AUTH_EXCHANGE_CLEARTEXT, AUTH_EXCHANGE_CLEARTEXT, AUTH_EXCHANGE_CLEARTEXT,
+		    AUTH_EXCHANGE_CLEARTEXT } },
 		{ AUTH_METHOD_MD5, { AUTH_EXCHANGE_MD5, AUTH_EXCHANGE_MD5, AUTH_EXCHANGE_MD5, AUTH_EXCHANGE_SCRAM } },
 		{ AUTH_METHOD_SCRAM,
 		  { AUTH_EXCHANGE_SCRAM_MOCK, AUTH_EXCHANGE_SCRAM, AUTH_EXCHANGE_SCRAM_MOCK, AUTH_EXCHANGE_SCRAM } },
@@ -116,16 +118,17 @@ static void test_exchange(void **state)
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
 		for (unsigned kind = 0; kind < 4; kind++)
-			assert_int_equal(auth_exchange_pick(rows[i].method, (enum secret_kind)kind), rows[i].by_kind[kind]);
+			assert_int_equal(auth_exchange_pick(rows[i].method, (enum secret_kind)kind),
+			                 rows[i].by_kind[kind]);
 	}
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_kinds),	    cmocka_unit_test(test_md5_known_answers),
-		cmocka_unit_test(test_check_md5),   cmocka_unit_test(test_check_clear),
-		cmocka_unit_test(test_methods),	    cmocka_unit_test(test_exchange),
+		cmocka_unit_test(test_kinds),     cmocka_unit_test(test_md5_known_answers),
+		cmocka_unit_test(test_check_md5), cmocka_unit_test(test_check_clear),
+		cmocka_unit_test(test_methods),   cmocka_unit_test(test_exchange),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

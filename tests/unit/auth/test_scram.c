@@ -9,11 +9,10 @@
 #define RFC_CLIENT_NONCE "rOprNGfwEbeRWgbNEkqO"
 #define RFC_SERVER_NONCE "%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0"
 #define RFC_SERVER_FIRST "r=" RFC_CLIENT_NONCE RFC_SERVER_NONCE ",s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096"
-#define RFC_CLIENT_FINAL \
-	"c=biws,r=" RFC_CLIENT_NONCE RFC_SERVER_NONCE ",p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ="
+#define RFC_CLIENT_FINAL "c=biws,r=" RFC_CLIENT_NONCE RFC_SERVER_NONCE ",p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ="
 #define RFC_SERVER_FINAL "v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4="
-#define RFC_VERIFIER \
-	"SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:" \
+#define RFC_VERIFIER                                                                                                   \
+	"SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:"                    \
 	"wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU="
 
 static struct scram_verifier verifier_of(const char *text)
@@ -32,8 +31,8 @@ static void test_rfc7677_server(void **state)
 	struct str out;
 	(void)state;
 	assert_true(scram_server_init(&s, &(struct scram_server_options){ .verifier = &v,
-									 .mechanism = STR(SCRAM_MECHANISM),
-									 .nonce = STR(RFC_SERVER_NONCE) }));
+	                                                                  .mechanism = STR(SCRAM_MECHANISM),
+	                                                                  .nonce = STR(RFC_SERVER_NONCE) }));
 	assert_int_equal(scram_server_step(&s, STR("n,,n=user,r=" RFC_CLIENT_NONCE), &out), SCRAM_CONTINUE);
 	assert_true(str_eq(out, STR(RFC_SERVER_FIRST)));
 	assert_int_equal(scram_server_step(&s, STR(RFC_CLIENT_FINAL), &out), SCRAM_DONE);
@@ -56,8 +55,8 @@ static void test_rfc7677_client(void **state)
 	struct str out;
 	(void)state;
 	assert_true(scram_client_init(&c, &(struct scram_client_options){ .password = STR("pencil"),
-									 .binding = SCRAM_BINDING_NONE,
-									 .nonce = STR(RFC_CLIENT_NONCE) }));
+	                                                                  .binding = SCRAM_BINDING_NONE,
+	                                                                  .nonce = STR(RFC_CLIENT_NONCE) }));
 	assert_int_equal(scram_client_step(&c, STR(""), &out), SCRAM_CONTINUE);
 	assert_true(str_eq(out, STR("n,,n=,r=" RFC_CLIENT_NONCE)));
 	/* The RFC's client sends its name, ours does not, as libpq. */
@@ -127,7 +126,8 @@ static void test_pass_through(void **state)
 	assert_true(scram_verifier_make(STR("secret"), 10, &v));
 	assert_true(scram_verifier_make(STR("secret"), 10, &other));
 	const struct scram_server_options server = { .verifier = &v, .mechanism = STR(SCRAM_MECHANISM) };
-	run(&first, &(struct scram_client_options){ .password = STR("secret"), .binding = SCRAM_BINDING_NONE }, &server);
+	run(&first, &(struct scram_client_options){ .password = STR("secret"), .binding = SCRAM_BINDING_NONE },
+	    &server);
 	assert_int_equal(first.server_result, SCRAM_DONE);
 	struct scram_client_options keys = { .keys = &first.server.keys, .binding = SCRAM_BINDING_NONE };
 	run(&second, &keys, &server);
@@ -154,12 +154,12 @@ static void test_channel_binding(void **state)
 	(void)state;
 	assert_true(scram_verifier_make(STR("secret"), 10, &v));
 	struct scram_client_options client = { .password = STR("secret"),
-					       .binding = SCRAM_BINDING_USED,
-					       .binding_data = STR(hash_a) };
+		                               .binding = SCRAM_BINDING_USED,
+		                               .binding_data = STR(hash_a) };
 	struct scram_server_options server = { .verifier = &v,
-					       .binding_offered = true,
-					       .mechanism = STR(SCRAM_MECHANISM_PLUS),
-					       .binding_data = STR(hash_a) };
+		                               .binding_offered = true,
+		                               .mechanism = STR(SCRAM_MECHANISM_PLUS),
+		                               .binding_data = STR(hash_a) };
 	run(&p, &client, &server);
 	assert_int_equal(p.client_result, SCRAM_DONE);
 	assert_int_equal(p.server_result, SCRAM_DONE);
@@ -177,15 +177,15 @@ static void check_first(bool offered, bool plus, const char *message, enum scram
 	struct scram_verifier v = verifier_of(RFC_VERIFIER);
 	struct scram_server s;
 	struct str out;
-	assert_true(scram_server_init(&s, &(struct scram_server_options){
-						  .verifier = &v,
-						  .binding_offered = offered,
-						  .mechanism = plus ? STR(SCRAM_MECHANISM_PLUS) : STR(SCRAM_MECHANISM),
-						  .binding_data = STR("h") }));
+	assert_true(scram_server_init(
+	    &s, &(struct scram_server_options){ .verifier = &v,
+	                                        .binding_offered = offered,
+	                                        .mechanism = plus ? STR(SCRAM_MECHANISM_PLUS) : STR(SCRAM_MECHANISM),
+	                                        .binding_data = STR("h") }));
 	enum scram_result result = scram_server_step(&s, str_of(message), &out);
 	if (s.failure != expected)
 		fail_msg("%s: \"%s\" instead of \"%s\"", message, scram_failure_text(s.failure),
-			 scram_failure_text(expected));
+		         scram_failure_text(expected));
 	assert_int_equal(result, expected == SCRAM_FAILURE_NONE ? SCRAM_CONTINUE : SCRAM_FAILED);
 	scram_server_deinit(&s);
 }
@@ -213,7 +213,9 @@ static void test_client_first(void **state)
 		{ "n,,n=,r", SCRAM_FAILURE_MALFORMED },
 		{ "n,,n=,r=", SCRAM_FAILURE_MALFORMED },
 		{ "n,,n=,r=a c", SCRAM_FAILURE_MALFORMED },
-		{ "n,,n=,r=a\x7f" "c", SCRAM_FAILURE_MALFORMED },
+		{ "n,,n=,r=a\x7f"
+		  "c",
+		  SCRAM_FAILURE_MALFORMED },
 		{ "n,,r=abc,n=", SCRAM_FAILURE_MALFORMED },
 		{ "x,,n=,r=abc", SCRAM_FAILURE_MALFORMED },
 		{ "nn,,n=,r=abc", SCRAM_FAILURE_MALFORMED },
@@ -259,8 +261,8 @@ static enum scram_failure answer_final(struct str message)
 	struct scram_server s;
 	struct str out;
 	assert_true(scram_server_init(&s, &(struct scram_server_options){ .verifier = &v,
-									 .mechanism = STR(SCRAM_MECHANISM),
-									 .nonce = STR(RFC_SERVER_NONCE) }));
+	                                                                  .mechanism = STR(SCRAM_MECHANISM),
+	                                                                  .nonce = STR(RFC_SERVER_NONCE) }));
 	assert_int_equal(scram_server_step(&s, STR("n,,n=user,r=" RFC_CLIENT_NONCE), &out), SCRAM_CONTINUE);
 	/* in a block of its own: the address sanitizer sees what is read beyond it */
 	char *copy = malloc(message.n ? message.n : 1);
@@ -333,11 +335,12 @@ static void test_long_client_messages(void **state)
 		struct str out;
 		memcpy(message, "n,,n=,r=", 8);
 		memset(message + 8, 'a', nonce);
-		assert_true(scram_server_init(&s, &(struct scram_server_options){ .verifier = &v,
-										 .mechanism = STR(SCRAM_MECHANISM) }));
+		assert_true(scram_server_init(
+		    &s, &(struct scram_server_options){ .verifier = &v, .mechanism = STR(SCRAM_MECHANISM) }));
 		enum scram_result result = scram_server_step(&s, (struct str){ message, nonce + 8 }, &out);
 		assert_int_equal(result, nonce + 24 <= SCRAM_NONCE_MAX ? SCRAM_CONTINUE : SCRAM_FAILED);
-		assert_int_equal(s.failure, nonce + 24 <= SCRAM_NONCE_MAX ? SCRAM_FAILURE_NONE : SCRAM_FAILURE_TOO_LONG);
+		assert_int_equal(s.failure,
+		                 nonce + 24 <= SCRAM_NONCE_MAX ? SCRAM_FAILURE_NONE : SCRAM_FAILURE_TOO_LONG);
 		assert_true(out.n <= SCRAM_MESSAGE_MAX);
 	}
 }
@@ -372,8 +375,8 @@ static void client_first(struct scram_client *c)
 {
 	struct str out;
 	assert_true(scram_client_init(c, &(struct scram_client_options){ .password = STR("pencil"),
-									.binding = SCRAM_BINDING_NONE,
-									.nonce = STR("abc") }));
+	                                                                 .binding = SCRAM_BINDING_NONE,
+	                                                                 .nonce = STR("abc") }));
 	assert_int_equal(scram_client_step(c, STR(""), &out), SCRAM_CONTINUE);
 }
 
@@ -431,7 +434,7 @@ static void test_long_server_nonce_and_salt(void **state)
 		memset(message + 5, 'd', nonce - 3);
 		int tail = snprintf(message + 2 + nonce, 64, ",s=W22ZaJ0SNY7soEsUEjb6gQ==,i=1");
 		enum scram_result result =
-			scram_client_step(&c, (struct str){ message, 2 + nonce + (size_t)tail }, &out);
+		    scram_client_step(&c, (struct str){ message, 2 + nonce + (size_t)tail }, &out);
 		assert_int_equal(result, nonce <= SCRAM_NONCE_MAX ? SCRAM_CONTINUE : SCRAM_FAILED);
 		assert_int_equal(c.failure, nonce <= SCRAM_NONCE_MAX ? SCRAM_FAILURE_NONE : SCRAM_FAILURE_TOO_LONG);
 		scram_client_deinit(&c);
@@ -468,7 +471,8 @@ static void test_server_final(void **state)
 		struct scram_client c;
 		struct str out;
 		client_first(&c);
-		assert_int_equal(scram_client_step(&c, STR("r=abcdef,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=1"), &out), SCRAM_CONTINUE);
+		assert_int_equal(scram_client_step(&c, STR("r=abcdef,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=1"), &out),
+		                 SCRAM_CONTINUE);
 		assert_int_equal(scram_client_step(&c, str_of(rows[i].message), &out), SCRAM_FAILED);
 		assert_int_equal(c.failure, rows[i].expected);
 		scram_client_deinit(&c);
@@ -482,7 +486,7 @@ static void test_zero_bytes_and_giants(void **state)
 	(void)state;
 	client_first(&c);
 	assert_int_equal(scram_client_step(&c, (struct str){ "r=abcdef\0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=1", 41 }, &out),
-			 SCRAM_FAILED);
+	                 SCRAM_FAILED);
 	assert_int_equal(c.failure, SCRAM_FAILURE_MALFORMED);
 	client_first(&c);
 	/* The length alone decides: nothing may be read. */
@@ -572,20 +576,23 @@ static void test_check_password(void **state)
 static void test_saslprep(void **state)
 {
 	static const char *const same[][2] = {
-		{ "I\xc2\xadX", "IX" },	  /* soft hyphen goes */
-		{ "\xc2\xaa", "a" },	  /* compatibility form */
+		{ "I\xc2\xadX", "IX" },   /* soft hyphen goes */
+		{ "\xc2\xaa", "a" },      /* compatibility form */
 		{ "\xe2\x85\xa8", "IX" }, /* roman nine */
-		{ "a\xc2\xa0" "b", "a b" },  /* no-break space */
+		{ "a\xc2\xa0"
+		  "b",
+		  "a b" },                   /* no-break space */
 		{ "e\xcc\x81", "\xc3\xa9" }, /* combining acute accent */
 	};
 	static const char *const raw[] = {
-		"\x07\xc3\xa4",		/* control character: forbidden */
-		"\xd8\xa7" "1",		/* right-to-left followed by a digit: forbidden */
-		"\xff\xfe",		/* not UTF-8 */
-		"\xc2\xad",		/* nothing would be left */
-		"\xf0\x9f\x98\x80",	/* unassigned in Unicode 3.2 */
-		"a\xcd\x80",		/* forbidden before NFKC, though not after it */
-		"\xc3\xa0",		/* which would have made this of it */
+		"\x07\xc3\xa4", /* control character: forbidden */
+		"\xd8\xa7"
+		"1",                /* right-to-left followed by a digit: forbidden */
+		"\xff\xfe",         /* not UTF-8 */
+		"\xc2\xad",         /* nothing would be left */
+		"\xf0\x9f\x98\x80", /* unassigned in Unicode 3.2 */
+		"a\xcd\x80",        /* forbidden before NFKC, though not after it */
+		"\xc3\xa0",         /* which would have made this of it */
 	};
 	const uint8_t salt[] = { 1, 2, 3, 4 };
 	struct scram_verifier a, b;

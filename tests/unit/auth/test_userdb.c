@@ -8,8 +8,8 @@
 #include <unistd.h>
 #include "auth/userdb.h"
 
-#define VERIFIER \
-	"SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:" \
+#define VERIFIER                                                                                                       \
+	"SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:"                    \
 	"wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU="
 
 static char error[256];
@@ -30,13 +30,13 @@ static struct userdb *parse(const char *text)
 static void test_lines(void **state)
 {
 	struct userdb *db = parse("; comment\n"
-				  "# another\n"
-				  "\n"
-				  "\"alice\" \"secret\"\n"
-				  "  \"bob\"\t\"md54a0a68b43b6cd5cf266fa02f196e2371\"  \r\n"
-				  "\"say \"\"hi\"\"\" \"a;b#c\" ; comment\n"
-				  "\"carol\" \"" VERIFIER "\"\n"
-				  "\"dave\" \"\"");
+	                          "# another\n"
+	                          "\n"
+	                          "\"alice\" \"secret\"\n"
+	                          "  \"bob\"\t\"md54a0a68b43b6cd5cf266fa02f196e2371\"  \r\n"
+	                          "\"say \"\"hi\"\"\" \"a;b#c\" ; comment\n"
+	                          "\"carol\" \"" VERIFIER "\"\n"
+	                          "\"dave\" \"\"");
 	(void)state;
 	assert_non_null(db);
 	assert_int_equal(userdb_count(db), 5);
@@ -160,7 +160,7 @@ static void test_references(void **state)
 static void test_verifiers(void **state)
 {
 	struct userdb *db = parse("\"plain\" \"secret\"\n\"scram\" \"" VERIFIER "\"\n"
-				  "\"md5\" \"md54a0a68b43b6cd5cf266fa02f196e2371\"\n");
+	                          "\"md5\" \"md54a0a68b43b6cd5cf266fa02f196e2371\"\n");
 	struct scram_verifier a, b;
 	(void)state;
 	const struct userdb_user *plain = userdb_find(db, STR("plain"));
@@ -168,7 +168,7 @@ static void test_verifiers(void **state)
 	assert_int_equal(a.iterations, 100);
 	assert_true(scram_verifier_check_password(&a, STR("secret")));
 	assert_true(userdb_verifier(db, plain, 100, &b));
-	assert_true(scram_verifier_equal(&a, &b)); /* kept: the salt must not change from login to login */
+	assert_true(scram_verifier_equal(&a, &b));        /* kept: the salt must not change from login to login */
 	assert_true(userdb_verifier(db, plain, 200, &b)); /* after a change of scram_iterations */
 	assert_int_equal(b.iterations, 200);
 	assert_true(userdb_verifier(db, userdb_find(db, STR("scram")), 100, &a));
@@ -246,16 +246,11 @@ static void test_threads(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_lines),
-		cmocka_unit_test(test_errors_name_the_line),
-		cmocka_unit_test(test_every_cut),
-		cmocka_unit_test(test_last_line_of_a_user_counts),
-		cmocka_unit_test(test_typical_kind),
-		cmocka_unit_test(test_files),
-		cmocka_unit_test(test_references),
-		cmocka_unit_test(test_verifiers),
-		cmocka_unit_test(test_keys),
-		cmocka_unit_test(test_threads),
+		cmocka_unit_test(test_lines),        cmocka_unit_test(test_errors_name_the_line),
+		cmocka_unit_test(test_every_cut),    cmocka_unit_test(test_last_line_of_a_user_counts),
+		cmocka_unit_test(test_typical_kind), cmocka_unit_test(test_files),
+		cmocka_unit_test(test_references),   cmocka_unit_test(test_verifiers),
+		cmocka_unit_test(test_keys),         cmocka_unit_test(test_threads),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -350,7 +350,7 @@ static void test_rule_c2_isolation_comes_from_defaults_too(void **state)
 	}
 	params_set(&x->worker.params, &c->profile, STR("default_transaction_isolation"), STR("serializable"));
 	assert_forward("select 1", ROLE_PRIMARY, REASON_SERIALIZABLE); /* autocommit: a standby would refuse it */
-	begin("begin isolation level read committed read only"); /* said aloud: no default counts */
+	begin("begin isolation level read committed read only");       /* said aloud: no default counts */
 	assert_int_equal(plan_isolation(c), 'c');
 }
 

@@ -10,7 +10,10 @@ static void test_reader_reads(void **state)
 {
 	struct wire_reader r;
 	(void)state;
-	wr_init(&r, "\x01\x02\x03\xff\xff\xff\xfe" "abc\0\0rest", 17);
+	wr_init(&r,
+	        "\x01\x02\x03\xff\xff\xff\xfe"
+	        "abc\0\0rest",
+	        17);
 	assert_int_equal(wr_u8(&r), 1);
 	assert_int_equal(wr_u16(&r), 0x0203);
 	assert_int_equal(wr_i32(&r), -2);
@@ -80,8 +83,9 @@ static void write_two(struct wire_writer *w)
 
 static void test_writer_writes(void **state)
 {
-	static const char expected[] = "A\0\0\0\x10\x01\x02\x03\xff\xff\xff\xfe" "abc\0\0"
-				       "\0\0\0\x12\0\0\0\x02xy\xff\xff\xff\xff\0\0\0\0";
+	static const char expected[] = "A\0\0\0\x10\x01\x02\x03\xff\xff\xff\xfe"
+	                               "abc\0\0"
+	                               "\0\0\0\x12\0\0\0\x02xy\xff\xff\xff\xff\0\0\0\0";
 	struct buf b = { 0 };
 	struct wire_writer w;
 	(void)state;
@@ -147,9 +151,12 @@ static void test_writer_allocation_failures(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_reader_reads),  cmocka_unit_test(test_reader_is_sticky),
-		cmocka_unit_test(test_reader_huge_claims), cmocka_unit_test(test_reader_empty),
-		cmocka_unit_test(test_writer_writes), cmocka_unit_test(test_writer_undo),
+		cmocka_unit_test(test_reader_reads),
+		cmocka_unit_test(test_reader_is_sticky),
+		cmocka_unit_test(test_reader_huge_claims),
+		cmocka_unit_test(test_reader_empty),
+		cmocka_unit_test(test_writer_writes),
+		cmocka_unit_test(test_writer_undo),
 		cmocka_unit_test(test_writer_allocation_failures),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -36,7 +36,9 @@ static void test_peek_bounds(void **state)
 /* Every cut of a stream of messages, each piece in memory of its own so that a read beyond it is seen. */
 static void test_split_at_each_offset(void **state)
 {
-	static const uint8_t stream[] = "Q\0\0\0\x0bselec;\0" "S\0\0\0\x04" "Z\0\0\0\x05I";
+	static const uint8_t stream[] = "Q\0\0\0\x0bselec;\0"
+	                                "S\0\0\0\x04"
+	                                "Z\0\0\0\x05I";
 	const size_t n = sizeof(stream) - 1;
 	static const size_t ends[] = { 12, 17, 23 };
 	(void)state;
@@ -108,9 +110,9 @@ static void test_types(void **state)
 	(void)state;
 	for (unsigned type = 0; type < 256; type++) {
 		assert_int_equal(frame_type_is_known(FRAME_FROM_CLIENT, (uint8_t)type),
-				 type && strchr(client, (int)type) != NULL);
+		                 type && strchr(client, (int)type) != NULL);
 		assert_int_equal(frame_type_is_known(FRAME_FROM_SERVER, (uint8_t)type),
-				 type && strchr(server, (int)type) != NULL);
+		                 type && strchr(server, (int)type) != NULL);
 		assert_non_null(frame_type_name(FRAME_FROM_CLIENT, (uint8_t)type));
 	}
 	assert_string_equal(frame_type_name(FRAME_FROM_CLIENT, 'D'), "Describe");
@@ -135,9 +137,12 @@ static void test_phases(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_peek_bounds),	    cmocka_unit_test(test_split_at_each_offset),
-		cmocka_unit_test(test_take_gives_the_body), cmocka_unit_test(test_startup_bounds),
-		cmocka_unit_test(test_tls_hello),	    cmocka_unit_test(test_types),
+		cmocka_unit_test(test_peek_bounds),
+		cmocka_unit_test(test_split_at_each_offset),
+		cmocka_unit_test(test_take_gives_the_body),
+		cmocka_unit_test(test_startup_bounds),
+		cmocka_unit_test(test_tls_hello),
+		cmocka_unit_test(test_types),
 		cmocka_unit_test(test_phases),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -8,11 +8,11 @@
 
 /* --- all parsers behind one signature --- */
 
-#define PARSER(name, type) \
-	static bool p_##name(const uint8_t *p, size_t n) \
-	{ \
-		type m; \
-		return msg_parse_##name(p, n, &m); \
+#define PARSER(name, type)                                                                                             \
+	static bool p_##name(const uint8_t *p, size_t n)                                                               \
+	{                                                                                                              \
+		type m;                                                                                                \
+		return msg_parse_##name(p, n, &m);                                                                     \
 	}
 PARSER(query, struct msg_query)
 PARSER(parse, struct msg_parse)
@@ -209,7 +209,8 @@ static void test_counts_beyond_the_body(void **state)
 	assert_false(parse_exact(p_parse, BODY("\0\0\xff\xff\0\0\0\1")));
 	assert_false(parse_exact(p_bind_rest, BODY("\xff\xff\0\1\0\0\0\0")));
 	assert_false(parse_exact(p_bind_rest, BODY("\0\0\0\0\xff\xff")));
-	assert_false(parse_exact(p_negotiate, BODY("\0\3\0\0\xff\xff\xff\xff" "a\0")));
+	assert_false(parse_exact(p_negotiate, BODY("\0\3\0\0\xff\xff\xff\xff"
+	                                           "a\0")));
 	assert_false(parse_exact(p_data_row, BODY("\xff\xff\0\0\0\0")));
 }
 
@@ -279,7 +280,9 @@ static void test_auth_kinds(void **state)
 	assert_true(msg_parse_auth(BODY("\0\0\0\5\1\2\3\4"), &m));
 	assert_int_equal(m.code, MSG_AUTH_MD5);
 	assert_memory_equal(m.md5_salt, "\1\2\3\4", 4);
-	assert_true(msg_parse_auth(BODY("\0\0\0\x0a" "A\0B\0\0"), &m));
+	assert_true(msg_parse_auth(BODY("\0\0\0\x0a"
+	                                "A\0B\0\0"),
+	                           &m));
 	assert_true(msg_sasl_next(&m.mechanisms, &name) && str_eq(name, STR("A")));
 	assert_true(msg_sasl_next(&m.mechanisms, &name) && str_eq(name, STR("B")));
 	assert_false(msg_sasl_next(&m.mechanisms, &name));
@@ -339,19 +342,20 @@ static void put_to_server(struct wire_writer *w)
 }
 
 static const char to_server[] = "\0\0\0\x1a\0\3\0\0user\0a\0database\0\0\0"
-				"\0\0\0\x08\x04\xd2\x16\x2f"
-				"\0\0\0\x10\x04\xd2\x16\x2e\0\0\1\2\1\2\3\4"
-				"Q\0\0\0\x0dselect 1\0"
-				"P\0\0\0\x1bs1\0select $1\0\0\2\0\0\0\x17\0\0\0\x19"
-				"B\0\0\0\x1c\0s1\0\0\0\0\3\0\0\0\2xy\xff\xff\xff\xff\0\0\0\0\0\0"
-				"D\0\0\0\x08Ss1\0"
-				"C\0\0\0\x06P\0"
-				"E\0\0\0\x0bp1\0\0\0\0\x0a"
-				"S\0\0\0\4H\0\0\0\4X\0\0\0\4"
-				"f\0\0\0\7no\0"
-				"p\0\0\0\7pw\0"
-				"p\0\0\0\x0dM\0\0\0\0\3n,,"
-				"p\0\0\0\x0a" "c=biws";
+                                "\0\0\0\x08\x04\xd2\x16\x2f"
+                                "\0\0\0\x10\x04\xd2\x16\x2e\0\0\1\2\1\2\3\4"
+                                "Q\0\0\0\x0dselect 1\0"
+                                "P\0\0\0\x1bs1\0select $1\0\0\2\0\0\0\x17\0\0\0\x19"
+                                "B\0\0\0\x1c\0s1\0\0\0\0\3\0\0\0\2xy\xff\xff\xff\xff\0\0\0\0\0\0"
+                                "D\0\0\0\x08Ss1\0"
+                                "C\0\0\0\x06P\0"
+                                "E\0\0\0\x0bp1\0\0\0\0\x0a"
+                                "S\0\0\0\4H\0\0\0\4X\0\0\0\4"
+                                "f\0\0\0\7no\0"
+                                "p\0\0\0\7pw\0"
+                                "p\0\0\0\x0dM\0\0\0\0\3n,,"
+                                "p\0\0\0\x0a"
+                                "c=biws";
 
 static void put_to_client(struct wire_writer *w)
 {
@@ -381,22 +385,27 @@ static void put_to_client(struct wire_writer *w)
 }
 
 static const char to_client[] = "R\0\0\0\x08\0\0\0\0"
-				"R\0\0\0\x08\0\0\0\3"
-				"R\0\0\0\x0c\0\0\0\5salt"
-				"R\0\0\0\x0d\0\0\0\x0a" "A\0B\0\0"
-				"R\0\0\0\x0b\0\0\0\x0br=a"
-				"R\0\0\0\x0b\0\0\0\x0cv=b"
-				"S\0\0\0\x11TimeZone\0UTC\0"
-				"K\0\0\0\x0c\0\0\1\2\1\2\3\4"
-				"Z\0\0\0\5I"
-				"C\0\0\0\x09SHOW\0"
-				"T\0\0\0\x2e\0\2"
-				"n\0\0\0\0\0\0\0\0\0\0\x19\xff\xff\xff\xff\xff\xff\0\0"
-				"x\0\0\0\0\0\0\0\0\0\0\x14\0\x08\xff\xff\xff\xff\0\0"
-				"D\0\0\0\x11\0\2\0\0\0\3one\xff\xff\xff\xff"
-				"v\0\0\0\x13\0\3\0\2\0\0\0\1_pq_.a\0"
-				"A\0\0\0\x0c\0\0\1\2c\0p\0"
-				"I\0\0\0\4" "1\0\0\0\4" "2\0\0\0\4" "3\0\0\0\4" "n\0\0\0\4";
+                                "R\0\0\0\x08\0\0\0\3"
+                                "R\0\0\0\x0c\0\0\0\5salt"
+                                "R\0\0\0\x0d\0\0\0\x0a"
+                                "A\0B\0\0"
+                                "R\0\0\0\x0b\0\0\0\x0br=a"
+                                "R\0\0\0\x0b\0\0\0\x0cv=b"
+                                "S\0\0\0\x11TimeZone\0UTC\0"
+                                "K\0\0\0\x0c\0\0\1\2\1\2\3\4"
+                                "Z\0\0\0\5I"
+                                "C\0\0\0\x09SHOW\0"
+                                "T\0\0\0\x2e\0\2"
+                                "n\0\0\0\0\0\0\0\0\0\0\x19\xff\xff\xff\xff\xff\xff\0\0"
+                                "x\0\0\0\0\0\0\0\0\0\0\x14\0\x08\xff\xff\xff\xff\0\0"
+                                "D\0\0\0\x11\0\2\0\0\0\3one\xff\xff\xff\xff"
+                                "v\0\0\0\x13\0\3\0\2\0\0\0\1_pq_.a\0"
+                                "A\0\0\0\x0c\0\0\1\2c\0p\0"
+                                "I\0\0\0\4"
+                                "1\0\0\0\4"
+                                "2\0\0\0\4"
+                                "3\0\0\0\4"
+                                "n\0\0\0\4";
 
 static void check_builders(void (*put)(struct wire_writer *), const char *expected, size_t n)
 {
