@@ -14,6 +14,10 @@
 /* Opens the socket, before privileges are given up.  True also when http_addr is not set. */
 bool http_open(const struct config *cfg, char *err, size_t err_size) MUSTCHECK;
 void http_start(void); /* once the workers run */
-void http_stop(void);  /* idempotent; also closes a socket that was only opened */
+/* Ends the thread; after ask_stop(), when ask_is_quiet(). */
+void http_stop(void);
+/* After the workers' threads have ended: one of them may still be about to wake our loop for an answer long read.
+ * Idempotent; also closes sockets that were only opened. */
+void http_free(void);
 
 #endif

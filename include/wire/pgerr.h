@@ -14,6 +14,7 @@
 #include "base/str.h"
 #include "wire/codec.h"
 
+/* clang-format off */
 #define SQLSTATES(X)                                                                                                   \
 	X(SUCCESSFUL_COMPLETION, "00000", "successful_completion")                                                     \
 	X(WARNING, "01000", "warning")                                                                                 \
@@ -71,6 +72,7 @@
 	X(RAISE_EXCEPTION, "P0001", "raise_exception")                                                                 \
 	X(INTERNAL_ERROR, "XX000", "internal_error")                                                                   \
 	X(DATA_CORRUPTED, "XX001", "data_corrupted")
+/* clang-format on */
 
 enum sqlstate {
 #define SQLSTATE_ENUM(id, code, name) SQLSTATE_##id,
@@ -79,12 +81,14 @@ enum sqlstate {
 	    SQLSTATE_COUNT
 };
 
+/* clang-format off */
 #define PGERR_SEVERITIES(X)                                                                                            \
 	X(DEBUG, "DEBUG")                                                                                              \
 	X(LOG, "LOG")                                                                                                  \
 	X(INFO, "INFO")                                                                                                \
 	X(NOTICE, "NOTICE") X(WARNING, "WARNING") X(ERROR, "ERROR") X(FATAL, "FATAL") X(PANIC, "PANI"                  \
 	                                                                                       "C")
+/* clang-format on */
 
 enum pgerr_severity {
 #define PGERR_SEVERITY_ENUM(id, name) PGERR_##id,
@@ -120,6 +124,7 @@ void pgerr_set_bad_type(struct pgerr *err, enum frame_side side, uint8_t type);
 /* ErrorResponse, or NoticeResponse for what is below ERROR. */
 void msg_put_error(struct wire_writer *w, const struct pgerr *err);
 
+/* clang-format off */
 #define PGERR_FIELDS(X)                                                                                                \
 	X('S', severity)                                                                                               \
 	X('V', severity_plain)                                                                                         \
@@ -128,6 +133,7 @@ void msg_put_error(struct wire_writer *w, const struct pgerr *err);
 	X('D', detail) X('H', hint) X('P', position) X('p', internal_position) X('q', internal_query) X('W', where)    \
 	    X('s', schema) X('t', table) X('c', column) X('d', data_type) X('n', constraint) X('F', file) X('L', line) \
 	        X('R', routine)
+/* clang-format on */
 
 /* An ErrorResponse or NoticeResponse of a server.  Borrowed; a missing field has p == NULL. */
 struct pgerr_fields {

@@ -266,27 +266,21 @@ void http_start(void)
 	CHECK(pthread_create(&self.thread, NULL, http_main, NULL) == 0);
 }
 
-struct stop {
-	struct loop_msg msg;
-};
-
-/* No new requests; those that wait are answered (ask_stop() comes later), then the loop may end. */
-static void on_stop(struct loop *loop, struct loop_msg *msg)
-{
-	if (self.pending) {
-		loop_post(loop, msg);
-		return;
-	}
-	loop_stop(loop);
-}
+static void on_stop(struct loop *loop, struct loop_msg *msg UNUSED) { loop_stop(loop); }
 
 void http_stop(void)
 {
+	struct loop_msg stop = { .fn = on_stop };
+	if (!self.loop)
+		return;
+	loop_post(self.loop, &stop);
+	pthread_join(self.thread, NULL);
+}
+
+void http_free(void)
+{
 	if (self.loop) {
-		struct stop stop = { .msg.fn = on_stop };
-		loop_post(self.loop, &stop.msg);
-		pthread_join(self.thread, NULL);
-		evhttp_free(self.server);
+		evhttp_free(self.server); /* closes the sockets */
 		loop_free(self.loop);
 		self.loop = NULL;
 	} else {

@@ -1,9 +1,10 @@
 /* control/lifecycle.c - see control/lifecycle.h.
  *
  * Order of starting: what needs root or may fail (sockets, files, certificates) first, then the fork, then the threads.
- * Order of ending: no new clients, clients out, questions between threads answered (control/ask.h), HTTP, workers,
- * monitor.  Signals are blocked in every thread but this one, whose libevent loop turns them into callbacks; so nothing
- * here runs in the restricted world of a signal handler. */
+ * Order of ending: no new clients, clients out, questions between threads answered (control/ask.h), threads joined, and
+ * only then loops freed: whoever has posted a message may still be on his way out of loop_post() when it is read.
+ * Signals are blocked in every thread but this one, whose libevent loop turns them into callbacks; so nothing here runs
+ * in the restricted world of a signal handler. */
 #include "control/lifecycle.h"
 
 #include <errno.h>
@@ -415,7 +416,6 @@ static bool start_threads(void)
 static void end_all(void)
 {
 	listeners_close();
-	http_stop();
 	stats_log_stop();
 	ask_stop();
 	loop_timer_start_periodic(&self.drain, DRAIN_LOOK_US);
@@ -423,7 +423,9 @@ static void end_all(void)
 		loop_turn(self.loop, LOOP_WAIT);
 	loop_timer_stop(&self.drain);
 	loop_timer_stop(&self.lock);
+	http_stop();
 	workers_stop();
+	http_free();
 	monitor_stop();
 	stop_signals();
 	loop_free(self.loop);
@@ -446,7 +448,7 @@ int lifecycle_run(struct config *cfg, const struct lifecycle_options *options)
 		if (self.log_is_file)
 			log_fatal(NULL, "%s", err);
 		listeners_close();
-		http_stop();
+		http_free();
 		runtime_unref(self.runtime);
 		process_remove_pidfile();
 		return 1;

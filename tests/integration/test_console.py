@@ -1,4 +1,5 @@
 """The admin console and the HTTP pages: tables, commands, roles, both protocols, and what operators' tools read of them."""
+import contextlib
 import json
 import os
 import re
@@ -607,6 +608,45 @@ def test_console_in_a_storm(pgweir):
         for thread in threads:
             thread.join()
     assert not failures
+
+
+@pytest.mark.threads
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGQUIT])
+def test_end_in_a_storm(cluster, how):
+    """Questions between threads are under way when the threads are to end."""
+    proxy = Pgweir(cluster, settings={"max_client_conn": 200, "stats_period": 1}, http=True)
+    with proxy:
+        stop = threading.Event()
+
+        def again_and_again(work):
+            while not stop.is_set():
+                with contextlib.suppress(Exception):  # whatever a client may see when the process ends
+                    work()
+
+        def query():
+            with proxy.connect() as connection:
+                while not stop.is_set():
+                    connection.query("select 1")
+
+        def console():
+            with proxy.connect("postgres", "pgweir") as connection:
+                while not stop.is_set():
+                    for command in ("show clients", "show stats", "reload", "reconnect", "explain route on postgres select 1"):
+                        connection.query(command)
+        work = [query, query, console, console, lambda: proxy.http_get("/metrics"), lambda: proxy.http_get("/api/status")]
+        threads = [threading.Thread(target=again_and_again, args=[one]) for one in work]
+        for thread in threads:
+            thread.start()
+        try:
+            time.sleep(1)
+            proxy.process.send_signal(how)
+            assert proxy.process.wait(60) == 0
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join()
+        proxy.exit_status = 0
+        proxy.check_log()
 
 
 # --- EXPLAIN ROUTE ---
