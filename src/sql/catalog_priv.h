@@ -48,7 +48,6 @@ struct node {
 	uint32_t oid;
 	int next_same_name; /* of the same kind, or NO_NODE */
 	const char *schema; /* in the catalog's name table */
-	uint64_t needs;         /* bits of effect.types; not 0: an overload that needs one of these types */
 	struct catalog_effect effect;
 };
 
@@ -76,7 +75,6 @@ struct catalog {
 	struct node *nodes;     /* owned */
 	int n_nodes;
 	int text_search, ambient; /* node indexes */
-	struct catalog_effect overloads[64]; /* by bit of types: what the overloads for them may do */
 };
 
 struct name *catalog_find_name(const struct catalog *c, const char *text); /* NULL: none */
