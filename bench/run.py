@@ -70,7 +70,7 @@ def one_run(clus, target, work, seconds):
     servers = [p.pid for p in clus.procs]
     ticks = measure.machine_ticks()
     before_srv = [measure.tree_cpu_us(p) for p in servers]
-    before, commits = target.cpu_us(work), clus.commits()
+    before, commits, threads = target.cpu_us(work), clus.commits(), target.by_thread_us(work)
     # A line of the log costs pgbench time: one in ten is enough for a percentile at these rates.
     res = measure.pgbench(conn, work, seconds, clus.dir, 1 if work.writes else 0.1,
                           lambda: seen.update(target.memory_kb(work) or {}))
@@ -81,6 +81,7 @@ def one_run(clus, target, work, seconds):
         return res
     after, after_srv = target.cpu_us(work), [measure.tree_cpu_us(p) for p in servers]
     res["proxy_us"] = None if before is None else (after - before) / n
+    res["by_thread_us"] = {k: round((v - threads.get(k, 0)) / n, 3) for k, v in target.by_thread_us(work).items()}
     res["primary_us"], res["replica_us"] = ((b - a) / n for a, b in zip(before_srv, after_srv))
     res["server_us"] = res["primary_us"] + res["replica_us"]
     # Servers tell what they did up to 10 s late, so this is a hint; nothing to say about those that do not split.

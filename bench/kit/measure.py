@@ -28,6 +28,16 @@ def threads_cpu_us(pid):
     return total / 1000
 
 
+def by_thread_us(pid):
+    """{name: on-CPU time} of the threads of one process, those of one name together."""
+    out = {}
+    for path in glob.glob(f"/proc/{pid}/task/*"):
+        name, text = _read(f"{path}/comm").strip(), _read(f"{path}/schedstat")
+        if text:
+            out[name] = out.get(name, 0) + int(text.split()[0]) / 1000
+    return out
+
+
 def reaped_cpu_us(pid):
     """CPU of the children that this process has already waited for."""
     text = _read(f"/proc/{pid}/stat")

@@ -142,6 +142,10 @@ class Target:
         _, pid = self.at(work)
         return None if pid is None else measure.tree_cpu_us(pid)
 
+    def by_thread_us(self, work):
+        _, pid = self.at(work)
+        return {} if pid is None else measure.by_thread_us(pid)
+
     def memory_kb(self, work):
         _, pid = self.at(work)
         return None if pid is None else measure.tree_memory_kb(pid)

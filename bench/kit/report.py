@@ -89,6 +89,8 @@ def markdown(doc):
               "medians. Proxy CPU is the on-CPU time of its threads (its processes, where it forks); server CPU is that of the "
               "primary and the replica together. fsync is off. Only ratios within one run carry over to another machine; "
               "with few rounds, ratios between 0.92 and 1.08 are no result.", ""]
+    if float(env["load"]) > env["cpus"] / 2:
+        lines += ["**The machine was busy with other things: these figures say little.**", ""]
     for name, w in doc["workloads"].items():
         lines += [f"## {w['title']} (`{name}`, {w['clients']} clients)", "",
                   "| target | " + " | ".join(h for h, _ in METRICS.values()) + " |", "|---|" + "--:|" * len(METRICS)]
