@@ -58,6 +58,9 @@ struct catalog_effect {
 	enum route_reason reason; /* REASON_READ when it is harmless; else the worst */
 	uint32_t pins;            /* enum sql_pin */
 	bool shows_time;          /* C1 */
+	/* Sets of user types by bit (two types may share one): those of which a value may be at hand, and those that a
+	 * function or operator called here was overloaded for.  Where both have a bit, the overload may be meant. */
+	uint64_t types, overloads;
 };
 /* All that the facts' names may reach, and the functions that run without a name.  `what` (may be NULL) gets the name
  * at fault, borrowed from the facts, or NULL. Does not judge the statement itself. */

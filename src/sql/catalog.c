@@ -46,7 +46,9 @@ struct catalog_effect catalog_worse(struct catalog_effect a, struct catalog_effe
 {
 	return (struct catalog_effect){ .reason = a.reason > b.reason ? a.reason : b.reason,
 		                        .pins = a.pins | b.pins,
-		                        .shows_time = a.shows_time || b.shows_time };
+		                        .shows_time = a.shows_time || b.shows_time,
+		                        .types = a.types | b.types,
+		                        .overloads = a.overloads | b.overloads };
 }
 
 struct name *catalog_find_name(const struct catalog *c, const char *text)
@@ -60,6 +62,11 @@ struct name *catalog_find_name(const struct catalog *c, const char *text)
 
 static bool in_schema(const struct node *n, const char *schema) { return !schema || strcmp(n->schema, schema) == 0; }
 
+static struct catalog_effect overload_of(const struct node *n)
+{
+	return (struct catalog_effect){ .reason = REASON_READ, .overloads = n->needs };
+}
+
 /* Each node of that name: which one the server takes depends on search_path, role and types, so all of them count. */
 static bool each_node(struct catalog_walk *w, enum node_kind kind, const char *schema, const char *name)
 {
@@ -69,7 +76,11 @@ static bool each_node(struct catalog_walk *w, enum node_kind kind, const char *s
 		if (!in_schema(&w->c->nodes[i], schema))
 			continue;
 		found = true;
-		w->on_node(w, i, name);
+		/* A qualified name has no builtin to compete with, so that it may be meant with any arguments. */
+		if (w->c->nodes[i].needs && !schema)
+			w->on_effect(w, overload_of(&w->c->nodes[i]), name);
+		else
+			w->on_node(w, i, name);
 		if (RULE_BROKEN(F4))
 			break;
 	}
@@ -107,7 +118,8 @@ static bool walk_builtin(struct catalog_walk *w, const char *schema, const char 
 		return false;
 	/* set_config() pins by its arguments, which the facts have looked at. */
 	uint32_t pins = b.pins & ~(uint32_t)SQL_PIN_SETTING;
-	w->on_effect(w, (struct catalog_effect){ reason_of_builtin(&b), pins, b.shows_time }, name);
+	struct catalog_effect e = { .reason = reason_of_builtin(&b), .pins = pins, .shows_time = b.shows_time };
+	w->on_effect(w, e, name);
 	if (b.class == BUILTIN_TEXT_SEARCH)
 		w->on_node(w, w->c->text_search, name);
 	return true;
@@ -266,6 +278,14 @@ struct catalog_effect catalog_reach(const struct catalog *c, const struct sql_fa
 	struct reach r = { .effect = harmless };
 	struct catalog_walk w = { .c = c, .on_node = reach_node, .on_effect = reach_effect, .arg = &r };
 	catalog_walk(&w, f);
+	/* What an overload does may bring new types to hand; each bit is taken once. */
+	uint64_t seen = 0, now;
+	while ((now = r.effect.types & r.effect.overloads & ~seen) != 0) {
+		seen |= now;
+		for (unsigned bit = 0; bit < 64; bit++)
+			if (now & (1ull << bit))
+				reach_effect(&w, c->overloads[bit], NULL);
+	}
 	if (what)
 		*what = r.what;
 	return r.effect;

@@ -23,8 +23,16 @@ struct node_index {
 	int node;
 };
 
+/* The types that overloads need. */
+struct type_bit {
+	UT_hash_handle hh;
+	uint32_t oid;
+	uint64_t mask;
+};
+
 struct edge {
 	int from, to;
+	bool inner; /* of a body or a query: the types used there do not come out */
 };
 
 enum text_kind { TEXT_SQL, TEXT_PLPGSQL, TEXT_ATOMIC, TEXT_EXPRESSION };
@@ -47,6 +55,8 @@ struct catalog_builder {
 	char *read_only, *write; /* owned; the options' lists */
 	XXH3_state_t *digest;    /* owned */
 	int resolving;           /* node whose text is being resolved */
+	struct type_bit *bits;   /* owned */
+	unsigned n_bits;
 };
 
 static const char kind_letters[] = {
@@ -103,19 +113,73 @@ static int add_node(struct catalog_builder *b, enum node_kind kind, uint32_t oid
 	return i;
 }
 
-static void add_edge(struct catalog_builder *b, int from, int to)
+static void add_edge(struct catalog_builder *b, int from, int to, bool inner)
 {
 	if (b->n_edges == b->cap_edges) {
 		b->cap_edges = b->cap_edges ? b->cap_edges * 2 : 1024;
 		b->edges = mem_realloc(b->edges, b->cap_edges * sizeof(*b->edges));
 	}
-	b->edges[b->n_edges++] = (struct edge){ from, to };
+	b->edges[b->n_edges++] = (struct edge){ from, to, inner };
 }
 
 static void worsen(struct catalog_builder *b, int node, enum route_reason reason, uint32_t pins)
 {
 	struct catalog_effect e = { .reason = reason, .pins = pins };
 	b->c->nodes[node].effect = catalog_worse(b->c->nodes[node].effect, e);
+}
+
+/* --- overloads --- */
+
+/* Each type its own bit, as long as there are any. */
+static uint64_t type_mask(struct catalog_builder *b, uint32_t oid)
+{
+	struct type_bit *t;
+	HASH_FIND(hh, b->bits, &oid, sizeof(oid), t);
+	if (!t) {
+		t = mem_zalloc(sizeof(*t));
+		t->oid = oid;
+		t->mask = 1ull << (b->n_bits++ % 64);
+		HASH_ADD(hh, b->bits, oid, sizeof(t->oid), t);
+	}
+	return t->mask;
+}
+
+/* OIDs of types, separated by blanks. */
+static uint64_t needs_mask(struct catalog_builder *b, const char *list)
+{
+	uint64_t mask = 0;
+	for (const char *p = list; p && *p;) {
+		char *end;
+		unsigned long oid = strtoul(p, &end, 10);
+		if (end == p)
+			break;
+		mask |= type_mask(b, (uint32_t)oid);
+		p = end + strspn(end, " ");
+	}
+	return mask;
+}
+
+static void mark_type(struct catalog_builder *b, enum node_kind kind, uint32_t oid, uint64_t mask)
+{
+	int node = find_node(b, kind, oid);
+	if (node != NO_NODE)
+		b->c->nodes[node].effect.types |= mask;
+}
+
+/* Values of the types come from relations and expressions that have them. */
+static void mark_types(struct catalog_builder *b)
+{
+	struct type_bit *t, *next;
+	HASH_ITER(hh, b->bits, t, next)
+	mark_type(b, NODE_TYPE_READ, t->oid, t->mask);
+}
+
+static void collect_overloads(struct catalog *c)
+{
+	for (int i = 0; i < c->n_nodes; i++)
+		for (unsigned bit = 0; c->nodes[i].needs && bit < 64; bit++)
+			if (c->nodes[i].needs & (1ull << bit))
+				c->overloads[bit] = catalog_worse(c->overloads[bit], c->nodes[i].effect);
 }
 
 /* --- texts --- */
@@ -226,6 +290,17 @@ static const char *const never[] = {
 	"pg_surgery"
 };
 
+/* What CREATE TYPE … AS RANGE makes: PostgreSQL's own code under the type's name. */
+static bool makes_range(const char *language, const char *symbol)
+{
+	static const char *const symbols[] = { "range_constructor2", "range_constructor3", "multirange_constructor0",
+		                               "multirange_constructor1", "multirange_constructor2" };
+	for (size_t i = 0; i < ARRAY_LEN(symbols) && symbol && strcmp(language, "internal") == 0; i++)
+		if (strcmp(symbols[i], symbol) == 0)
+			return true;
+	return false;
+}
+
 static enum route_reason c_function(const char *extension, char volatility)
 {
 	for (size_t i = 0; extension && i < ARRAY_LEN(trusted); i++)
@@ -255,7 +330,8 @@ enum function_column {
 	F_CONFIG,
 	F_BODY,
 	F_ATOMIC,
-	F_DEFAULTS
+	F_DEFAULTS,
+	F_NEEDS
 };
 
 static void add_body(struct catalog_builder *b, int node, const char *const *v)
@@ -282,6 +358,8 @@ static void judge_language(struct catalog_builder *b, int node, const char *cons
 			worsen(b, node, REASON_VOLATILE_FUNCTION, 0);
 	} else if (strcmp(language, "c") == 0 || strcmp(language, "internal") == 0) {
 		enum route_reason reason = c_function(v[F_EXTENSION], volatility);
+		if (makes_range(language, v[F_BODY]))
+			reason = REASON_READ;
 		if (is_never_by_name(v[F_NAME]) && !RULE_BROKEN(A7))
 			reason = REASON_SIDE_EFFECT;
 		worsen(b, node, reason, reason == REASON_READ ? 0 : pins);
@@ -294,6 +372,7 @@ static void judge_language(struct catalog_builder *b, int node, const char *cons
 static void add_function(struct catalog_builder *b, const char *const *v, uint32_t oid)
 {
 	int node = add_node(b, NODE_FUNCTION, oid, v[F_SCHEMA], v[F_NAME]);
+	b->c->nodes[node].needs = needs_mask(b, v[F_NEEDS]);
 	if (is_listed(b->read_only, v[F_SCHEMA], v[F_NAME]))
 		b->c->nodes[node].fixed = true;
 	else if (is_listed(b->write, v[F_SCHEMA], v[F_NAME]))
@@ -311,7 +390,7 @@ static void add_function(struct catalog_builder *b, const char *const *v, uint32
 
 /* --- relations, types, texts --- */
 
-enum relation_column { R_OID, R_SCHEMA, R_NAME, R_KIND, R_PERSISTENCE, R_METHOD, R_SECURITY, R_VIEW };
+enum relation_column { R_OID, R_SCHEMA, R_NAME, R_KIND, R_PERSISTENCE, R_METHOD, R_SECURITY, R_VIEW, R_TYPE };
 
 /* F3: views of a server's own state.  Most would be found out by their functions; the rule names them all. */
 static bool is_state_view(const char *const *v)
@@ -346,19 +425,36 @@ static enum route_reason relation_reason(const char *const *v)
 	return stores && (!v[R_METHOD] || strcmp(v[R_METHOD], "heap") != 0) ? REASON_TABLE_STORAGE : REASON_READ;
 }
 
+static void add_row_type(struct catalog_builder *b, int relation, const char *type)
+{
+	int64_t oid;
+	int to = str_to_i64(str_of(type), &oid) ? find_node(b, NODE_TYPE_READ, (uint32_t)oid) : NO_NODE;
+	if (to != NO_NODE)
+		add_edge(b, relation, to, false);
+}
+
 static void add_relation(struct catalog_builder *b, const char *const *v, uint32_t oid)
 {
 	int node = add_node(b, NODE_READ, oid, v[R_SCHEMA], v[R_NAME]);
 	worsen(b, node, relation_reason(v), 0);
 	(void)add_node(b, NODE_WRITE, oid, v[R_SCHEMA], v[R_NAME]);
+	/* A whole row is a value of the relation's type. */
+	if (v[R_TYPE] && strcmp(v[R_TYPE], "0") != 0)
+		add_row_type(b, node, v[R_TYPE]);
 	if (v[R_VIEW])
 		add_text(b, node, TEXT_SQL, v[R_VIEW]);
+}
+
+static void add_operator(struct catalog_builder *b, const char *const *v, uint32_t oid)
+{
+	int node = add_node(b, NODE_OPERATOR, oid, v[1], v[2]);
+	b->c->nodes[node].needs = needs_mask(b, v[3]);
 }
 
 static void add_type(struct catalog_builder *b, const char *const *v, uint32_t oid)
 {
 	int make = add_node(b, NODE_TYPE_MAKE, oid, v[1], v[2]);
-	add_edge(b, make, add_node(b, NODE_TYPE_READ, oid, v[1], v[2]));
+	add_edge(b, make, add_node(b, NODE_TYPE_READ, oid, v[1], v[2]), false);
 }
 
 static void add_expression(struct catalog_builder *b, const char *const *v, uint32_t oid)
@@ -399,7 +495,7 @@ static void edge_to_builtin(struct catalog_builder *b, int from, const char *sch
 {
 	struct builtin f;
 	if (builtin_schema(schema) && builtin_find(name, &f)) {
-		struct catalog_effect e = { f.reason, f.pins, f.shows_time };
+		struct catalog_effect e = { .reason = f.reason, .pins = f.pins, .shows_time = f.shows_time };
 		b->c->nodes[from].effect = catalog_worse(b->c->nodes[from].effect, e);
 	} else {
 		worsen(b, from, REASON_UNKNOWN_FUNCTION, 0);
@@ -420,8 +516,10 @@ static bool add_edge_row(struct catalog_builder *b, const char *const *v)
 	/* Temporary children, indexes, row types of indexes: nobody can reach those. */
 	if (from == NO_NODE)
 		return true;
+	/* A function's types are its arguments' and result's, a relation's those of its columns. */
+	bool outer = to_kind == NODE_TYPE_READ || to_kind == NODE_TYPE_MAKE;
 	if (to != NO_NODE)
-		add_edge(b, from, to);
+		add_edge(b, from, to, !outer);
 	else if (to_kind == NODE_FUNCTION && v[5])
 		edge_to_builtin(b, from, v[4], v[5]);
 	return true;
@@ -490,7 +588,7 @@ bool catalog_build_add_row(struct catalog_builder *b, unsigned query, int n, con
 		add_function(b, v, (uint32_t)oid);
 		return true;
 	case CATALOG_OPERATORS:
-		(void)add_node(b, NODE_OPERATOR, (uint32_t)oid, v[1], v[2]);
+		add_operator(b, v, (uint32_t)oid);
 		return true;
 	case CATALOG_TYPES:
 		add_type(b, v, (uint32_t)oid);
@@ -517,7 +615,7 @@ static void resolve_node(struct catalog_walk *w, int node, const char *name)
 {
 	struct catalog_builder *b = w->arg;
 	(void)name;
-	add_edge(b, b->resolving, node);
+	add_edge(b, b->resolving, node, true);
 }
 
 static void resolve_effect(struct catalog_walk *w, struct catalog_effect e, const char *name)
@@ -553,15 +651,48 @@ static void resolve_texts(struct catalog_builder *b)
 		resolve_text(&w, &b->pending[i]);
 }
 
+static bool same_effect(const struct catalog_effect *a, const struct catalog_effect *b)
+{
+	return a->reason == b->reason && a->pins == b->pins && a->shows_time == b->shows_time && a->types == b->types &&
+	       a->overloads == b->overloads;
+}
+
 static bool spread(struct catalog *c, const struct edge *e)
 {
 	struct node *from = &c->nodes[e->from];
-	struct catalog_effect sum = catalog_worse(from->effect, c->nodes[e->to].effect);
-	if (sum.reason == from->effect.reason && sum.pins == from->effect.pins &&
-	    sum.shows_time == from->effect.shows_time)
-		return false;
-	from->effect = sum;
-	return true;
+	struct catalog_effect gained = c->nodes[e->to].effect, old = from->effect;
+	uint64_t inner = from->inner_types;
+	if (e->inner) {
+		from->inner_types |= gained.types;
+		gained.types = 0;
+	}
+	from->effect = catalog_worse(old, gained);
+	return inner != from->inner_types || !same_effect(&old, &from->effect);
+}
+
+/* An overload that is called where a value of its type is at hand. */
+static bool take_overloads(struct catalog *c, struct node *n)
+{
+	uint64_t meant = (n->effect.types | n->inner_types) & n->effect.overloads;
+	struct catalog_effect old = n->effect;
+	for (unsigned bit = 0; meant && bit < 64; bit++)
+		if (meant & (1ull << bit))
+			n->effect = catalog_worse(n->effect, c->overloads[bit]);
+	return !same_effect(&old, &n->effect);
+}
+
+static bool spread_once(struct catalog_builder *b)
+{
+	struct catalog *c = b->c;
+	bool changed = false;
+	for (size_t i = 0; i < b->n_edges; i++)
+		if (!c->nodes[b->edges[i].from].fixed)
+			changed = spread(c, &b->edges[i]) || changed;
+	collect_overloads(c);
+	for (int i = 0; i < c->n_nodes; i++)
+		if (!c->nodes[i].fixed)
+			changed = take_overloads(c, &c->nodes[i]) || changed;
+	return changed;
 }
 
 static void spread_effects(struct catalog_builder *b)
@@ -569,12 +700,8 @@ static void spread_effects(struct catalog_builder *b)
 	for (int i = 0; i < b->c->n_nodes; i++)
 		if (b->c->nodes[i].fixed)
 			b->c->nodes[i].effect = (struct catalog_effect){ .reason = REASON_READ };
-	for (bool changed = true; changed;) {
-		changed = false;
-		for (size_t i = 0; i < b->n_edges; i++)
-			if (!b->c->nodes[b->edges[i].from].fixed && spread(b->c, &b->edges[i]))
-				changed = true;
-	}
+	while (spread_once(b))
+		;
 }
 
 static void builder_free(struct catalog_builder *b)
@@ -584,6 +711,12 @@ static void builder_free(struct catalog_builder *b)
 	{
 		HASH_DEL(b->index, at);
 		mem_free(at);
+	}
+	struct type_bit *bit, *next_bit;
+	HASH_ITER(hh, b->bits, bit, next_bit)
+	{
+		HASH_DEL(b->bits, bit);
+		mem_free(bit);
 	}
 	for (size_t i = 0; i < b->n_pending; i++)
 		mem_free(b->pending[i].text);
@@ -601,6 +734,7 @@ struct catalog *catalog_build_finish(struct catalog_builder *b)
 {
 	static _Atomic uint64_t ids = 2; /* 0 and 1 mean "none" to shapes */
 	struct catalog *c = b->c;
+	mark_types(b);
 	resolve_texts(b);
 	spread_effects(b);
 	c->id = atomic_fetch_add(&ids, 1);

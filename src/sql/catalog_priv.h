@@ -46,8 +46,10 @@ struct node {
 	enum node_kind kind;
 	bool fixed; /* its effect is given, not found: read_only_functions */
 	uint32_t oid;
-	int next_same_name; /* of the same kind, or NO_NODE */
-	const char *schema; /* in the catalog's name table */
+	int next_same_name;   /* of the same kind, or NO_NODE */
+	const char *schema;   /* in the catalog's name table */
+	uint64_t inner_types; /* bits of effect.types: at hand within it (a body, a view's query), not for its users */
+	uint64_t needs;       /* bits of effect.types; not 0: an overload that needs one of these types */
 	struct catalog_effect effect;
 };
 
@@ -74,7 +76,8 @@ struct catalog {
 	struct column *columns; /* owned */
 	struct node *nodes;     /* owned */
 	int n_nodes;
-	int text_search, ambient; /* node indexes */
+	int text_search, ambient;            /* node indexes */
+	struct catalog_effect overloads[64]; /* by bit of types: what the overloads for them may do */
 };
 
 struct name *catalog_find_name(const struct catalog *c, const char *text); /* NULL: none */

@@ -10,22 +10,46 @@
 const char catalog_prologue[] = "SET LOCAL search_path = pg_catalog; SET LOCAL standard_conforming_strings = on;"
                                 "SET LOCAL quote_all_identifiers = off; SET LOCAL jit = off";
 
+/* clang-format off */
+/* Overloading.  A user's function or operator that shares name and number of arguments with one of PostgreSQL's own, and
+ * takes a type that no literal is ever read as, can only be meant where a value of that type is at hand: its `needs`.
+ * Without this, one extension's operator = would make every = of the database suspicious. */
+#define NEEDS(types)                                                                                              \
+	"(SELECT pg_catalog.string_agg(CASE WHEN t.typelem <> 0 AND t.typcategory = 'A' THEN t.typelem"           \
+	"   ELSE t.oid END::pg_catalog.text, ' ') FROM pg_catalog.pg_type t LEFT JOIN pg_catalog.pg_type x"       \
+	"   ON x.oid = t.typelem AND t.typcategory = 'A' WHERE t.oid = ANY (" types ") AND t.oid >= 16384"        \
+	"   AND COALESCE(x.typcategory, t.typcategory) IN ('U', 'E', 'C', 'R')"        \
+	"   AND COALESCE(x.typtype, t.typtype) <> 'd' AND NOT COALESCE(x.typispreferred, t.typispreferred)"     \
+	"   AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_cast c WHERE c.castcontext = 'i' AND c.castsource < 16384" \
+	"     AND c.casttarget = COALESCE(x.oid, t.oid)))"
+
+/* clang-format on */
+
 static const char functions[] =
     "SELECT p.oid, n.nspname, p.proname, p.prokind, p.provolatile, l.lanname, l.lanpltrusted, e.extname,"
     "  pg_catalog.array_to_string(p.proconfig, E'\\n'),"
-    "  CASE WHEN l.lanname IN ('sql', 'plpgsql') THEN p.prosrc END,"
+    "  CASE WHEN l.lanname IN ('sql', 'plpgsql', 'internal') THEN p.prosrc END,"
     "  CASE WHEN p.prosqlbody IS NOT NULL THEN pg_catalog.pg_get_function_sqlbody(p.oid) END,"
-    "  pg_catalog.pg_get_expr(p.proargdefaults, 0)"
-    " FROM pg_catalog.pg_proc p"
-    " JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace"
-    " JOIN pg_catalog.pg_language l ON l.oid = p.prolang"
-    " LEFT JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.objid = p.oid"
-    "   AND d.deptype = 'e'"
-    " LEFT JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid"
-    " WHERE p.oid >= 16384 ORDER BY p.oid";
+    "  pg_catalog.pg_get_expr(p.proargdefaults, 0),"
+    "  CASE WHEN p.provariadic = 0 AND p.pronargdefaults = 0 AND EXISTS (SELECT 1 FROM pg_catalog.pg_proc b"
+    "    WHERE b.oid < 16384 AND b.proname = p.proname AND b.pronargs = p.pronargs AND b.provariadic = 0)"
+    "  THEN " NEEDS("p.proargtypes::pg_catalog.oid[]") " END"
+                                                       " FROM pg_catalog.pg_proc p"
+                                                       " JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace"
+                                                       " JOIN pg_catalog.pg_language l ON l.oid = p.prolang"
+                                                       " LEFT JOIN pg_catalog.pg_depend d ON d.classid = "
+                                                       "'pg_catalog.pg_proc'::pg_catalog.regclass AND d.objid = p.oid"
+                                                       "   AND d.deptype = 'e'"
+                                                       " LEFT JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid"
+                                                       " WHERE p.oid >= 16384 ORDER BY p.oid";
 
-static const char operators[] = "SELECT o.oid, n.nspname, o.oprname FROM pg_catalog.pg_operator o"
-                                " JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace ORDER BY o.oid";
+static const char operators[] =
+    "SELECT o.oid, n.nspname, o.oprname,"
+    "  CASE WHEN o.oid >= 16384 AND EXISTS (SELECT 1 FROM pg_catalog.pg_operator b"
+    "    WHERE b.oid < 16384 AND b.oprname = o.oprname AND b.oprkind = o.oprkind)"
+    "  THEN " NEEDS(
+        "ARRAY[o.oprleft, o.oprright]") " END FROM pg_catalog.pg_operator o"
+                                        " JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace ORDER BY o.oid";
 
 static const char types[] = "SELECT t.oid, n.nspname, t.typname FROM pg_catalog.pg_type t"
                             " JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace"
@@ -33,7 +57,7 @@ static const char types[] = "SELECT t.oid, n.nspname, t.typname FROM pg_catalog.
 
 static const char relations[] =
     "SELECT c.oid, n.nspname, c.relname, c.relkind, c.relpersistence, a.amname, c.relrowsecurity,"
-    "  CASE WHEN c.relkind = 'v' THEN pg_catalog.pg_get_viewdef(c.oid) END"
+    "  CASE WHEN c.relkind = 'v' THEN pg_catalog.pg_get_viewdef(c.oid) END, c.reltype"
     " FROM pg_catalog.pg_class c"
     " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
     " LEFT JOIN pg_catalog.pg_am a ON a.oid = c.relam"
@@ -140,6 +164,9 @@ static const char edges_of_casts[] =
 	" WHERE c.oid >= 16384 AND (castsource < 16384 OR casttarget >= 16384) UNION "
 	FUNCTION_EDGES("I", "casttarget", "castfunc", "pg_catalog.pg_cast c")
 	" WHERE c.oid >= 16384 AND castsource < 16384 AND casttarget >= 16384 AND castcontext <> 'e' UNION "
+	/* Without a function too: where a value of one type may stand for the other. */
+	PLAIN_EDGES("I", "castsource", "I", "casttarget") "pg_catalog.pg_cast"
+	" WHERE castsource >= 16384 AND casttarget >= 16384 AND castcontext = 'i' UNION "
 	FUNCTION_EDGES("A", "0::pg_catalog.oid", "castfunc", "pg_catalog.pg_cast c")
 	" WHERE c.oid >= 16384 AND castsource < 16384 AND casttarget < 16384 AND castcontext <> 'e' UNION "
 	FUNCTION_EDGES("X", "0::pg_catalog.oid", "f",
@@ -189,10 +216,10 @@ static const char edges_of_relations[] =
 /* clang-format on */
 
 const struct catalog_query catalog_queries[] = {
-	[CATALOG_FUNCTIONS] = { "functions", functions, 12 },
-	[CATALOG_OPERATORS] = { "operators", operators, 3 },
+	[CATALOG_FUNCTIONS] = { "functions", functions, 13 },
+	[CATALOG_OPERATORS] = { "operators", operators, 4 },
 	[CATALOG_TYPES] = { "types", types, 3 },
-	[CATALOG_RELATIONS] = { "relations", relations, 8 },
+	[CATALOG_RELATIONS] = { "relations", relations, 9 },
 	[CATALOG_COLUMNS] = { "columns", columns, 2 },
 	[CATALOG_TEXTS] = { "texts", texts, 3 },
 	[CATALOG_FUNCTION_EDGES] = { "function edges", edges_of_functions, 6 },

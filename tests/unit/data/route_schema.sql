@@ -169,6 +169,17 @@ CREATE TYPE shade AS ENUM ('light', 'dark');
 CREATE FUNCTION shade_to_int(shade) RETURNS integer LANGUAGE sql IMMUTABLE AS $$SELECT CASE $1 WHEN 'light' THEN 1 ELSE 2 END$$;
 CREATE CAST (shade AS integer) WITH FUNCTION shade_to_int(shade);
 
+-- overloads of what PostgreSQL has itself: meant only where a value of their type is at hand
+CREATE TYPE spot AS (x integer, y integer);
+CREATE TABLE spots (id integer, place spot);
+INSERT INTO spots VALUES (1, '(1,2)');
+CREATE FUNCTION spot_eq(spot, spot) RETURNS boolean LANGUAGE sql VOLATILE AS 'SELECT f_write($1.x) = $2.x';
+CREATE OPERATOR = (FUNCTION = spot_eq, LEFTARG = spot, RIGHTARG = spot);
+CREATE FUNCTION abs(spot) RETURNS integer LANGUAGE sql VOLATILE AS 'SELECT f_write($1.x)';
+CREATE FUNCTION spot_of(a integer) RETURNS spot LANGUAGE sql IMMUTABLE AS 'SELECT ROW(a, a)::spot';
+CREATE FUNCTION f_same_spot(a integer) RETURNS boolean LANGUAGE sql STABLE AS 'SELECT spot_of(a) = spot_of(a)';
+CREATE FUNCTION f_places() RETURNS bigint LANGUAGE sql STABLE AS 'SELECT count(*) FROM spots';
+
 -- views
 CREATE VIEW v_active AS SELECT id, email FROM users WHERE is_active;
 CREATE VIEW v_nested AS SELECT email FROM v_active;

@@ -298,23 +298,23 @@ static void test_stricter(void **state)
 
 /* --- catalogs --- */
 
-static struct catalog *small_catalog(const struct catalog_options *options, const char *const (*functions)[12],
+static struct catalog *small_catalog(const struct catalog_options *options, const char *const (*functions)[13],
                                      size_t n)
 {
 	struct catalog_builder *b = catalog_build_start(options);
 	for (size_t i = 0; i < n; i++)
-		assert_true(catalog_build_add_row(b, 0, 12, functions[i]));
+		assert_true(catalog_build_add_row(b, 0, 13, functions[i]));
 	return catalog_build_finish(b);
 }
 
 #define FUNCTION(oid, schema, name, volatility, language, extension, body)                                             \
 	{                                                                                                              \
-		oid, schema, name, "f", volatility, language, "t", extension, NULL, body, NULL, NULL                   \
+		oid, schema, name, "f", volatility, language, "t", extension, NULL, body, NULL, NULL, NULL             \
 	}
 
 static void test_listed_functions(void **state)
 {
-	static const char *const rows[][12] = {
+	static const char *const rows[][13] = {
 		FUNCTION("16400", "public", "f", "v", "c", NULL, NULL),
 		FUNCTION("16401", "public", "g", "i", "sql", NULL, "SELECT 1"),
 		FUNCTION("16402", "app", "h", "v", "plpgsql", NULL, "BEGIN EXECUTE 'x'; END"),
@@ -344,7 +344,7 @@ static void test_listed_functions(void **state)
 
 static void test_extensions(void **state)
 {
-	static const char *const rows[][12] = {
+	static const char *const rows[][13] = {
 		FUNCTION("16400", "public", "a", "i", "c", "citext", NULL),
 		FUNCTION("16401", "public", "b", "v", "c", "pgcrypto", NULL),
 		FUNCTION("16402", "public", "c", "v", "c", "hstore", NULL),
