@@ -121,7 +121,10 @@ static const char edges_of_functions[] =
 	" UNION "
 	FUNCTION_EDGES("O", "o.oid", "f",
 		"pg_catalog.pg_operator o, LATERAL (VALUES (oprcode::pg_catalog.oid), (oprrest), (oprjoin)) v(f)")
-	" WHERE o.oid >= 16384" ORDER;
+	" WHERE o.oid >= 16384"
+	/* The planner may put one for the other. */
+	" UNION " PLAIN_EDGES("O", "oid", "O", "oprnegate") "pg_catalog.pg_operator WHERE oid >= 16384 AND oprnegate <> 0"
+	" UNION " PLAIN_EDGES("O", "oid", "O", "oprcom") "pg_catalog.pg_operator WHERE oid >= 16384 AND oprcom <> 0" ORDER;
 
 static const char edges_of_types[] =
 	FUNCTION_EDGES("I", "t.oid", "f",
@@ -133,7 +136,10 @@ static const char edges_of_types[] =
 	FUNCTION_EDGES("I", "c.opcintype", "m.amproc",
 		"pg_catalog.pg_opclass c JOIN pg_catalog.pg_amproc m ON m.amprocfamily = c.opcfamily"
 		" AND c.opcintype IN (m.amproclefttype, m.amprocrighttype)")
-	" WHERE c.opcintype >= 16384 UNION "
+	" WHERE c.opcintype >= 16384"
+	" UNION " PLAIN_EDGES("I", "c.opcintype", "O", "m.amopopr")
+	"pg_catalog.pg_opclass c JOIN pg_catalog.pg_amop m ON m.amopfamily = c.opcfamily"
+	" AND c.opcintype IN (m.amoplefttype, m.amoprighttype) WHERE c.opcintype >= 16384 AND m.amopopr >= 16384 UNION "
 	FUNCTION_EDGES("I", "rngtypid", "f",
 		"pg_catalog.pg_range, LATERAL (VALUES (rngcanonical::pg_catalog.oid), (rngsubdiff)) v(f)")
 	" WHERE rngtypid >= 16384 UNION "
@@ -177,6 +183,11 @@ static const char edges_of_casts[] =
 		" (prslextype)) v(f)")
 	" WHERE t.oid >= 16384" ORDER;
 
+#define USER_OPCLASSES                                                                                            \
+	"(SELECT indrelid, indclass::pg_catalog.oid[] FROM pg_catalog.pg_index UNION ALL"                         \
+	" SELECT partrelid, partclass::pg_catalog.oid[] FROM pg_catalog.pg_partitioned_table) x(relation, classes)" \
+	" JOIN pg_catalog.pg_opclass c ON c.oid >= 16384 AND c.opcintype < 16384 AND c.oid = ANY (x.classes)"
+
 static const char edges_of_relations[] =
 	/* Rules: of a view's SELECT, and of writes. */
 	DEPEND_EDGES("CASE r.ev_type WHEN '1' THEN 'R' ELSE 'W' END", "r.ev_class", "pg_rewrite",
@@ -206,12 +217,11 @@ static const char edges_of_relations[] =
 	/* Cascades. */
 	" UNION " PLAIN_EDGES("W", "confrelid", "W", "conrelid") "pg_catalog.pg_constraint WHERE contype = 'f'"
 	" AND (confdeltype IN ('c', 'n', 'd') OR confupdtype IN ('c', 'n', 'd'))"
-	/* An index may compare values of a builtin type by a user's functions. */
+	/* An index may compare values of a builtin type by a user's functions, and partitions may be found by them. */
 	" UNION "
-	FUNCTION_EDGES("R", "x.indrelid", "m.amproc",
-		"pg_catalog.pg_index x JOIN pg_catalog.pg_opclass c ON c.oid >= 16384"
-		" AND c.oid = ANY (x.indclass::pg_catalog.oid[]) AND c.opcintype < 16384"
-		" JOIN pg_catalog.pg_amproc m ON m.amprocfamily = c.opcfamily")
+	FUNCTION_EDGES("R", "x.relation", "m.amproc", USER_OPCLASSES " JOIN pg_catalog.pg_amproc m ON m.amprocfamily = c.opcfamily")
+	" UNION " PLAIN_EDGES("R", "x.relation", "O", "m.amopopr")
+	USER_OPCLASSES " JOIN pg_catalog.pg_amop m ON m.amopfamily = c.opcfamily WHERE m.amopopr >= 16384"
 	ORDER;
 /* clang-format on */
 

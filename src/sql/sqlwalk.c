@@ -36,8 +36,9 @@ static void note_list(struct sqlwalk *w, enum fact_refs kind, PgQuery__Node *con
 
 static void note_alias(struct sqlwalk *w, const PgQuery__Alias *alias, const char *relation)
 {
+	/* Renamed columns are not the relation's. */
 	if (alias && alias->aliasname[0])
-		note(w, REFS_aliases, alias->aliasname, relation);
+		note(w, REFS_aliases, alias->aliasname, alias->n_colnames ? NULL : relation);
 	else if (relation)
 		note(w, REFS_aliases, relation, relation);
 }

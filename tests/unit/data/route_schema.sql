@@ -180,6 +180,16 @@ CREATE FUNCTION spot_of(a integer) RETURNS spot LANGUAGE sql IMMUTABLE AS 'SELEC
 CREATE FUNCTION f_same_spot(a integer) RETURNS boolean LANGUAGE sql STABLE AS 'SELECT spot_of(a) = spot_of(a)';
 CREATE FUNCTION f_places() RETURNS bigint LANGUAGE sql STABLE AS 'SELECT count(*) FROM spots';
 
+-- what the planner calls of its own accord
+CREATE OPERATOR |=| (FUNCTION = op_plain, LEFTARG = integer, RIGHTARG = integer);
+CREATE OPERATOR |<>| (FUNCTION = op_write, LEFTARG = integer, RIGHTARG = integer, NEGATOR = |=|);
+CREATE FUNCTION hash_write(integer, bigint) RETURNS bigint LANGUAGE plpgsql IMMUTABLE AS
+	$$BEGIN PERFORM f_write(1); RETURN $1; END$$;
+CREATE OPERATOR CLASS hash_write_ops FOR TYPE integer USING hash AS OPERATOR 1 =, FUNCTION 2 hash_write(integer, bigint);
+CREATE TABLE hashed (id integer) PARTITION BY HASH (id hash_write_ops);
+CREATE TABLE hashed_0 PARTITION OF hashed FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+CREATE TABLE hashed_1 PARTITION OF hashed FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+
 -- views
 CREATE VIEW v_active AS SELECT id, email FROM users WHERE is_active;
 CREATE VIEW v_nested AS SELECT email FROM v_active;
