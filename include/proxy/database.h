@@ -29,7 +29,6 @@ struct pool;
 struct shared_db {
 	struct cluster *cluster; /* borrowed, never freed */
 	char *dbname;            /* owned; the name on the servers */
-	struct dbfacts *facts;   /* borrowed, never freed */
 	/* B2: the newest round at which anybody saw an answer of the primary, and, per standby, of that standby. */
 	_Atomic uint64_t primary_round;
 	_Atomic uint64_t read_round[CLUSTER_MAX_HOSTS];
@@ -72,9 +71,10 @@ struct dbuser {
 	const struct config *config;       /* owned reference */
 	const struct conf_user *conf_user; /* borrowed from config; may be NULL */
 	struct shared_db *db;
-	char *database;    /* owned; as the client says it */
-	char *user;        /* owned; as the client says it */
-	char *server_user; /* owned; the login on the servers */
+	struct dbfacts *facts; /* of db; borrowed, never freed */
+	char *database;        /* owned; as the client says it */
+	char *user;            /* owned; as the client says it */
+	char *server_user;     /* owned; the login on the servers */
 	enum pool_mode pool_mode;
 	char primary_isolation; /* C2: default_transaction_isolation of the primary: 'u' 'c' 'r' 's'; 0 unknown */
 	bool paused;

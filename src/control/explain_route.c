@@ -131,7 +131,7 @@ static void look(struct job *job)
 		answer(job, du, catalog, proved);
 		return;
 	}
-	dbfacts_want(du->db->facts);
+	dbfacts_want(du->facts);
 	loop_timer_start(&job->timer, FACTS_LOOK_US);
 }
 

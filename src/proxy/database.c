@@ -85,7 +85,7 @@ static bool resolve(struct dbuser *du, const struct config *cfg, struct pgerr *e
 	du->conf_user = user;
 	du->db = shared_db_get(cluster, dbname);
 	login.dbname = dbname;
-	du->db->facts = facts_of(cfg, conf, cluster, dbname, &login);
+	du->facts = facts_of(cfg, conf, cluster, dbname, &login);
 	mem_free(du->server_user);
 	du->server_user = mem_strdup(conf->user ? conf->user : du->user);
 	du->pool_mode = config_pool_mode(cfg, conf, user);
@@ -135,7 +135,7 @@ struct dbuser *dbuser_get(struct worker *w, struct str database, struct str user
 
 const struct catalog *dbuser_catalog(struct dbuser *du, bool *proved)
 {
-	*proved = dbfacts_refresh(du->db->facts, &du->catalog_version, &du->catalog);
+	*proved = dbfacts_refresh(du->facts, &du->catalog_version, &du->catalog);
 	return du->catalog;
 }
 

@@ -274,7 +274,7 @@ static void dispatch(struct client *c, struct server *s, const struct segment *s
 		cs->shape = shape_ref(seg->shape);
 	}
 	if (seg->flags & SQL_F_DDL)
-		dbfacts_note_ddl(c->du->db->facts);
+		dbfacts_note_ddl(c->du->facts);
 	bool was_open = cs->open;
 	/* The state of the segment is set before the bytes leave: a connection that breaks at once calls back. */
 	size_t large_left = end == SEGMENT_LARGE ? seg->large_len - seg->msgs[seg->n - 1].len : 0;
@@ -693,7 +693,7 @@ static void end_of_transaction(struct client *c, struct server *s)
 {
 	server_settle_profile(s);
 	if (c->tx_flags & SQL_F_DDL)
-		dbfacts_note_ddl(c->du->db->facts);
+		dbfacts_note_ddl(c->du->facts);
 	c->tx_flags = 0;
 	c->tx_has_state = false;
 	c->begin = (struct sql_begin){ 0 };
