@@ -44,11 +44,11 @@ static inline struct session *session_new(const char *ini)
 	pthread_mutex_init(&x->facts.mutex, NULL);
 	x->facts.used = true;
 	x->facts.version = x->facts.ddl_seq = x->facts.proved_seq = 1;
-	x->du.facts = &x->facts;
 	x->du = (struct dbuser){ .worker = &x->worker,
 		                 .config = x->config,
 		                 .conf = config_database(x->config, STR("app")),
 		                 .db = &x->db,
+		                 .facts = &x->facts,
 		                 .database = mem_strdup("app"),
 		                 .user = mem_strdup("joe"),
 		                 .pool_mode = POOL_MODE_TRANSACTION,
