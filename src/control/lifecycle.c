@@ -211,6 +211,7 @@ static void send_away(struct worker *w, void *arg UNUSED)
 {
 	struct client *c, *next;
 	struct pgerr err;
+	w->draining = true; /* who is busy at every look leaves between two requests */
 	pgerr_set_fatal(&err, SQLSTATE_ADMIN_SHUTDOWN, "terminating connection due to administrator command");
 	for (c = TAILQ_FIRST(&w->clients); c; c = next) {
 		next = TAILQ_NEXT(c, link);

@@ -126,8 +126,21 @@ static void pass_raw(struct client *c)
 		stream_want_read(&c->stream, false);
 }
 
+/* A request that has not begun is not begun any more: nothing of it has run. */
+static bool leaves(struct client *c)
+{
+	struct pgerr err;
+	if (!c->worker->draining || c->state != CLIENT_IDLE || c->tx != CTX_NONE)
+		return false;
+	pgerr_set_fatal(&err, SQLSTATE_ADMIN_SHUTDOWN, "terminating connection due to administrator command");
+	client_close(c, &err, "shutting down");
+	return true;
+}
+
 static void process_idle(struct client *c)
 {
+	if (leaves(c))
+		return;
 	while (c->state == CLIENT_IDLE && buf_len(&c->in)) {
 		if (stream_pending(&c->stream) > OUTPUT_PENDING_MAX)
 			return; /* on_drained looks again */
