@@ -1,4 +1,15 @@
-/* catalog.c - names to effects; catalog_build.c makes what this reads. */
+/* catalog.c - names to effects; catalog_build.c makes what this reads.
+ *
+ * The same walk serves both: while a catalog is built it turns the names of a body or a view into edges, afterwards it
+ * adds up what a client's statement may reach.  So a name can never mean one thing inside a function and another
+ * outside.
+ *
+ *   facts.functions --+                                     +-- builtin table: reason, pins
+ *   facts.operators --+--> name table --> nodes, per kind --+
+ *   facts.types ------+    (all schemas)                    +-- node's effect: that of its whole closure
+ *   facts.relations --+
+ *
+ * What a name is not known to mean is as bad as its kind allows: the facts may be older than the object. */
 #include "sql/catalog.h"
 #include <string.h>
 #include "base/mem.h"
@@ -103,6 +114,7 @@ static void effect(struct catalog_walk *w, enum route_reason reason, uint32_t pi
 
 static bool is_temp_schema(const char *schema) { return schema && strncmp(schema, "pg_temp", 7) == 0; }
 
+/* The branches are for the mutants of the rules' tests; b->reason is the answer. */
 static enum route_reason reason_of_builtin(const struct builtin *b)
 {
 	if ((RULE_BROKEN(F3) && b->class == BUILTIN_STATE) || (RULE_BROKEN(F2) && b->class == BUILTIN_SIDE) ||
@@ -154,6 +166,7 @@ static void walk_type(struct catalog_walk *w, const struct sql_ref *r)
 		effect(w, REASON_UNKNOWN_TYPE, 0, r->name);
 }
 
+/* A WITH's name that no relation has needs no proof; one that a relation has may be out of the WITH's scope. */
 static void walk_relation(struct catalog_walk *w, const struct sql_ref *r)
 {
 	if (is_temp_schema(r->schema))
@@ -166,6 +179,7 @@ static void walk_relation(struct catalog_walk *w, const struct sql_ref *r)
 
 /* --- F4: a.f may be a column of a, or f(a) --- */
 
+/* Only columns that share their name with a function are in the table, which is all that is ever asked for. */
 static bool has_column(const struct catalog *c, const char *relation, const char *column)
 {
 	struct column_key key = { 0 };
@@ -190,6 +204,7 @@ enum qualifier {
 	QUALIFIER_COLUMN  /* a relation that has the column */
 };
 
+/* The scope of an alias is not tracked: all of that name in the statement must agree, or the worst counts. */
 static enum qualifier qualifier_of(const struct catalog *c, const struct sql_facts *f, const struct sql_ref *column)
 {
 	enum qualifier q = QUALIFIER_COLUMN;

@@ -2,7 +2,17 @@
  *
  * Function bodies, view definitions, policies and domain checks are parsed, and their names resolved, when all rows are
  * there (which is nearly all of the cost, and saved when the digest is the old one); then what is bad flows along the
- * edges until nothing changes.  The effects only grow, so it ends, and recursion needs no care. */
+ * edges until nothing changes.  The effects only grow, so it ends, and recursion needs no care.
+ *
+ *   view v_over_write --R--> view v_write --F--> f_write: INSERT                  effect: WRITE_FUNCTION
+ *   table secrets ------R--> (its policy's text) --F--> f_write
+ *   5::rechecked -------M--> domain rechecked --M--> domain checked --(CHECK's text)--F--> f_write
+ *
+ * Two sources feed the edges.  Texts, as the server prints them, show what calls PostgreSQL's own functions, which
+ * pg_depend leaves out (they are pinned); pg_depend shows what is called without being printed: implicit casts,
+ * operators behind CASE and IN, support functions.
+ *
+ * Rejected: asking the server about each statement (a query on the data path), and trusting provolatile (F3, A6). */
 #include <stdlib.h>
 #include <string.h>
 #include <xxhash.h>
@@ -346,6 +356,7 @@ static void add_body(struct catalog_builder *b, int node, const char *const *v)
 		worsen(b, node, REASON_UNPROVED_FUNCTION, 0);
 }
 
+/* What is declared counts as well as what is proved: VOLATILE keeps a function on the primary, whatever its body. */
 static void judge_language(struct catalog_builder *b, int node, const char *const *v)
 {
 	const char *language = v[F_LANGUAGE];
@@ -457,6 +468,7 @@ static void add_type(struct catalog_builder *b, const char *const *v, uint32_t o
 	add_edge(b, make, add_node(b, NODE_TYPE_READ, oid, v[1], v[2]), false);
 }
 
+/* A domain's check runs when values are made, a default when the relation is written, all else when it is read. */
 static void add_expression(struct catalog_builder *b, const char *const *v, uint32_t oid)
 {
 	enum node_kind kind = v[0][0] == 'D' ? NODE_TYPE_MAKE : v[0][0] == 'W' ? NODE_WRITE : NODE_READ;
@@ -544,6 +556,7 @@ struct catalog_builder *catalog_build_start(const struct catalog_options *option
 	return b;
 }
 
+/* NULL and "" differ, and so do ("a", "bc") and ("ab", "c"). */
 static void digest_row(struct catalog_builder *b, unsigned query, int n, const char *const *v)
 {
 	(void)XXH3_64bits_update(b->digest, &query, sizeof(query));

@@ -1,4 +1,12 @@
-/* facts.c - see sql/facts.h: one block of memory per facts, made from a draft. */
+/* facts.c - see sql/facts.h.
+ *
+ * While a text is walked, names go into growing lists of a draft.  facts_finish() sorts them, drops what is said twice
+ * (a large INSERT says now() a thousand times), settles what needs the whole text (which relation names are those of a
+ * WITH, whether the result is fixed), and lays everything into one block:
+ *
+ *   | struct sql_facts | sql_stmt ... | sql_ref ... of each list | strings |
+ *
+ * One block is one allocation, one free, and a size that the cache can count. */
 #include "sql/facts.h"
 #include <stdlib.h>
 #include <string.h>
@@ -131,6 +139,7 @@ static void sort_unique(struct facts_draft *d, struct draft_refs *list)
 	list->n = kept + 1;
 }
 
+/* The lists that these two search are short: WITHs, aliases. */
 static bool has_name(const struct facts_draft *d, const struct draft_refs *list, const char *name)
 {
 	for (size_t i = 0; name && i < list->n; i++)
@@ -147,6 +156,8 @@ static bool has_qualifier(const struct facts_draft *d, const struct draft_refs *
 	return false;
 }
 
+/* Scopes are not tracked: a WITH anywhere makes every unqualified relation of that name suspect of being it.  Both
+ * readings are then allowed for: the relation must be harmless where there is one, and need not be known. */
 static void mark_ctes(struct facts_draft *d)
 {
 	struct draft_refs *r = &d->refs[REFS_relations], *a = &d->refs[REFS_aliases];

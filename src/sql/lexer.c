@@ -102,6 +102,7 @@ static bool word_at(const char *p, const char *end, struct str word)
 	return (size_t)(end - p) == word.n || !(lexer_class(p + word.n) & CLASS_LETTER);
 }
 
+/* The words of datetime input that mean the present; epoch, infinity and allballs are constants. */
 static bool now_word_at(const char *p, const char *end)
 {
 	switch (*p | 0x20) {
@@ -312,6 +313,7 @@ static const char *skip_exponent(const char *p, const char *end)
 	return p < end && lexer_start(p) == START_DIGIT ? skip_digits(p, end) : NULL;
 }
 
+/* integer, decimal, real of scan.l; a sign is an operator. */
 static void take_number(struct sql_lexer *lx, struct sql_token *tok)
 {
 	const char *p = skip_digits(tok->p, lx->end), *end = lx->end;
@@ -343,6 +345,7 @@ static void take_param(struct sql_lexer *lx, struct sql_token *tok)
 	tok->end = junk ? skip_word(p, lx->end) : p;
 }
 
+/* $1, $tag$...$tag$, or a lone $ that is in no statement. */
 static void take_dollar(struct sql_lexer *lx, struct sql_token *tok)
 {
 	const char *p = tok->p + 1, *end = lx->end;

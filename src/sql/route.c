@@ -1,4 +1,8 @@
-/* route.c - see sql/route.h.  Everything that can be a table is one. */
+/* route.c - see sql/route.h.
+ *
+ * A reason says both where and why; its class (sql/route_reason.h) says how firmly.  Judging a statement is taking the
+ * worst of three: its verbs (a table), its flags (a table), and what its names may reach (catalog.c).  The transaction
+ * and the client's wish come last and can only hold a read back, never let a write go. */
 #include "sql/route.h"
 #include <stddef.h>
 #include "base/check.h"
@@ -126,6 +130,7 @@ static enum route_reason reason_of_flags(const struct sql_facts *f)
 	return reason;
 }
 
+/* The verb alone.  VERB_FOLLOWS among other statements counts as what it is: they all go to the primary. */
 static enum route_reason reason_of_stmt(const struct sql_stmt *s)
 {
 	switch (verbs[s->verb].rule) {
@@ -143,6 +148,8 @@ static enum route_reason reason_of_stmt(const struct sql_stmt *s)
 	return verbs[s->verb].reason;
 }
 
+/* The reasons of statements become those of functions: what a client may not vouch for, it may not vouch for in a
+ * function either. */
 enum route_reason route_body_reason(const struct sql_facts *f)
 {
 	enum route_reason reason = worse(reason_of_flags(f), unparsed_reasons[f->unparsed]);
@@ -283,6 +290,7 @@ static enum route_reason reason_of_tx(const struct route_class *class, const str
 	return REASON_READ;
 }
 
+/* A hit in the cache of shapes comes straight here: a few branches, no look-up. */
 struct route_verdict route_apply(const struct route_class *class, const struct route_policy *policy)
 {
 	if (class->follows)

@@ -41,6 +41,7 @@ static void note_tx_control(struct facts_draft *d)
 			d->flags |= SQL_F_TX_CONTROL_INSIDE;
 }
 
+/* What must not reach the parser, or what it would read otherwise than the server does. */
 static enum sql_unparsed why_not(struct str sql, const struct sqlscan_look *look, struct sqlparse_options options)
 {
 	if (memchr(sql.p, 0, sql.n))

@@ -1,4 +1,8 @@
-/* sqlstmt.c - top-level statements: what verb, what flags, what name and value. */
+/* sqlstmt.c - top-level statements: what verb, what flags, what name and value.
+ *
+ * Statements that hold a query hand it to sqlwalk().  Utilities that need no look inside are a table; whatever is in
+ * no table changes the catalog, as far as we know: a command that a newer parser brings is DDL until somebody says
+ * otherwise, which costs a reload of the facts and nothing else. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -161,6 +165,7 @@ static void set_value(struct facts_draft *d, struct draft_stmt *s, PgQuery__Node
 	s->value = n ? facts_string(d, joined, len) : 0;
 }
 
+/* libpg_query tells these apart by their names, which have a space where a setting's cannot. */
 static void on_set_multi(struct facts_draft *d, const PgQuery__VariableSetStmt *v)
 {
 	enum sql_verb verb = SQL_SET_TRANSACTION;
@@ -185,6 +190,7 @@ static bool on_set_mode(struct facts_draft *d, struct draft_stmt *s)
 	return true;
 }
 
+/* Settings are the proxy's to track one day; until then whoever sets one keeps the connection that has it. */
 static uint32_t setting_pin(const char *name)
 {
 	if (is_local_setting(name))
@@ -348,6 +354,7 @@ static void on_create_as(struct facts_draft *d, const PgQuery__CreateTableAsStmt
 
 /* --- code --- */
 
+/* Its body is a literal, so that its shape says nothing (F5); the body is scanned as a function's would be. */
 static void on_do(struct facts_draft *d, const PgQuery__DoStmt *s)
 {
 	const char *body = NULL, *language = "plpgsql";
@@ -405,6 +412,7 @@ static void on_discard(struct facts_draft *d, const PgQuery__DiscardStmt *s)
 	}
 }
 
+/* DETACH PARTITION ... CONCURRENTLY: the one form of ALTER TABLE that runs its own transactions. */
 static bool detaches_concurrently(const PgQuery__AlterTableStmt *a)
 {
 	for (size_t i = 0; i < a->n_cmds; i++) {

@@ -45,6 +45,7 @@ static void note_alias(struct sqlwalk *w, const PgQuery__Alias *alias, const cha
 
 /* --- what some nodes say --- */
 
+/* Whether a name is a table, a view or a WITH's is for the catalog, and for facts_finish(). */
 static void on_range_var(struct sqlwalk *w, const ProtobufCMessage *m)
 {
 	const PgQuery__RangeVar *v = (const void *)m;
@@ -76,6 +77,7 @@ static void on_table_sample(struct sqlwalk *w, const ProtobufCMessage *m)
 	note_list(w, REFS_functions, s->method, s->n_method, SQL_REF_ARGS_MANY);
 }
 
+/* USING and NATURAL compare by the operator =, which nobody has written. */
 static void on_join(struct sqlwalk *w, const ProtobufCMessage *m)
 {
 	const PgQuery__JoinExpr *j = (const void *)m;
@@ -96,6 +98,7 @@ static void on_locking(struct sqlwalk *w, const ProtobufCMessage *m)
 	w->d->flags |= SQL_F_LOCKS_ROWS;
 }
 
+/* SELECT INTO and CREATE TABLE AS share this node. */
 static void on_into(struct sqlwalk *w, const ProtobufCMessage *m)
 {
 	w->d->flags |= SQL_F_INTO | SQL_F_DDL;
@@ -131,6 +134,7 @@ static void on_merge(struct sqlwalk *w, const ProtobufCMessage *m)
 	on_write(w, ((const PgQuery__MergeStmt *)(const void *)m)->relation);
 }
 
+/* D3: what * stands for changes with ALTER TABLE. */
 static void on_star(struct sqlwalk *w, const ProtobufCMessage *m)
 {
 	(void)m;
@@ -149,6 +153,7 @@ static void on_column(struct sqlwalk *w, const ProtobufCMessage *m)
 		facts_ref(w->d, &w->d->plain, NULL, field);
 }
 
+/* F4 again, on any expression: (x).f, ('sequence').nextval. */
 static void on_indirection(struct sqlwalk *w, const ProtobufCMessage *m)
 {
 	const PgQuery__AIndirection *a = (const void *)m;
@@ -157,6 +162,7 @@ static void on_indirection(struct sqlwalk *w, const ProtobufCMessage *m)
 			note(w, REFS_columns, NULL, sqlwalk_string(a->indirection[i]));
 }
 
+/* Making a value of a type runs its input function and, for a domain, its checks. */
 static void on_type_name(struct sqlwalk *w, const ProtobufCMessage *m)
 {
 	const PgQuery__TypeName *t = (const void *)m;
@@ -171,6 +177,7 @@ static void on_sort(struct sqlwalk *w, const ProtobufCMessage *m)
 		note_list(w, REFS_operators, s->use_op, s->n_use_op, 0);
 }
 
+/* CASE x WHEN y compares by = as well; so does x IN (SELECT ...) below. */
 static void on_case(struct sqlwalk *w, const ProtobufCMessage *m)
 {
 	if (((const PgQuery__CaseExpr *)(const void *)m)->arg)
@@ -402,6 +409,7 @@ void sqlwalk_node(struct sqlwalk *w, const PgQuery__Node *node)
 
 static bool is_temp_schema(const char *name) { return name && strncmp(name, "pg_temp", 7) == 0; }
 
+/* Schemas stand in many places: RangeVar, lists of names, options.  A string that only looks like one costs a pin. */
 static bool finds_temp(void *unused, const ProtobufCMessage *m)
 {
 	if (m->descriptor == &pg_query__range_var__descriptor) {
