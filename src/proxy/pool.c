@@ -340,6 +340,7 @@ void pool_on_server_ready(struct server *s)
 	struct pool *p = s->pool;
 	p->n_connecting--;
 	p->failing = false;
+	server_set_state(s, SERVER_LINKED); /* logged in: a close from here on must not count as a failed login */
 	pool_put(p, s);
 }
 
