@@ -802,6 +802,8 @@ void relay_segment_done(struct client *c, struct server *s, char status)
 		c->tx_has_state = true;
 	if (c->seg.flags & SQL_F_DROPS_STATEMENTS)
 		server_stmts_doubt(&s->stmts);
+	if (c->seg.flags & SQL_F_RESETS_SETTINGS)
+		s->suspect = true; /* what we had set for the client may be gone: as new before the next use */
 	take_pins(c, s, failed);
 	if (c->state == CLIENT_CLOSING)
 		return;
