@@ -12,7 +12,7 @@ from harness.wire import PgError
 
 def run(workspace, *arguments, environment=None):
     """Runs the program to its end, as the servers' account."""
-    return subprocess.run(workspace.as_server(workspace.executable(binary()), *arguments), capture_output=True, text=True,
+    return subprocess.run(workspace.as_server(workspace.reachable(binary()), *arguments), capture_output=True, text=True,
                           timeout=60, check=False, env={**os.environ, **ENVIRONMENT, **(environment or {})})
 
 

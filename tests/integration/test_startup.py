@@ -131,7 +131,7 @@ def test_root_becomes_somebody(workspace, cluster):
     proxy = Pgweir(cluster, settings={"user": "postgres", "pidfile": folder / "pgweir.pid", "logfile": folder / "pgweir.log",
                                       "unix_socket_dir": "/tmp", "unix_socket_mode": "0700"})
     proxy.write_config()
-    process = subprocess.Popen([workspace.executable(binary()), proxy.ini], cwd=workspace.root, stderr=subprocess.PIPE)
+    process = subprocess.Popen([workspace.reachable(binary()), proxy.ini], cwd=workspace.root, stderr=subprocess.PIPE)
     try:
         wait_until(lambda: proxy.value("select 1") == "1", "it serves")
         assert account_of(process.pid) == pwd.getpwnam("postgres").pw_uid
@@ -151,7 +151,7 @@ def test_root_becomes_somebody(workspace, cluster):
 def test_bad_users_are_refused(workspace, cluster, user):
     proxy = Pgweir(cluster)
     proxy.write_config()
-    done = subprocess.run([workspace.executable(binary()), "-u", user, proxy.ini], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([workspace.reachable(binary()), "-u", user, proxy.ini], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
     assert user in done.stderr
 
@@ -179,7 +179,7 @@ def test_socket_activation(workspace, cluster):
         port = listening.getsockname()[1]
         script = f'exec 3<&{listening.fileno()}; export LISTEN_FDS=1 LISTEN_PID=$$; exec "$0" "$1"'
         log = open(proxy.log, "ab")
-        process = subprocess.Popen(workspace.as_server("bash", "-c", script, workspace.executable(binary()), proxy.ini),
+        process = subprocess.Popen(workspace.as_server("bash", "-c", script, workspace.reachable(binary()), proxy.ini),
                                    pass_fds=[listening.fileno()], stderr=log, cwd=workspace.root)
     try:
         with wire.Connection.login(port) as connection:
@@ -214,7 +214,7 @@ def test_out_of_descriptors_the_listener_waits(workspace, cluster):
     """accept() fails again at once, for ever: without a pause the main thread would spin."""
     proxy = Pgweir(cluster)
     proxy.write_config()
-    process = workspace.spawn(["bash", "-c", 'ulimit -n 64; exec "$0" "$1"', workspace.executable(binary()), proxy.ini], proxy.log)
+    process = workspace.spawn(["bash", "-c", 'ulimit -n 64; exec "$0" "$1"', workspace.reachable(binary()), proxy.ini], proxy.log)
     proxy.process = process
     try:
         wait_until(proxy.is_accepting, "it accepts connections")

@@ -126,9 +126,10 @@ class Pgweir(Endpoint):
         """Starts it without waiting for anything."""
         program = self.program()
         assert program.exists(), f"{program} is not built"
-        suppressions = {f"{name}_OPTIONS": ":".join(filter(None, [os.environ.get(f"{name}_OPTIONS"), f"suppressions={file}"]))
-                        for name, file in (("LSAN", SANITIZERS / "lsan.supp"), ("TSAN", SANITIZERS / "tsan.supp"))}
-        self.process = self.workspace.spawn([self.workspace.executable(program), *(arguments or [self.ini])], self.log,
+        suppressions = {f"{name}_OPTIONS": ":".join(filter(None, [
+            os.environ.get(f"{name}_OPTIONS"), f"suppressions={self.workspace.reachable(SANITIZERS / file)}"]))
+            for name, file in (("LSAN", "lsan.supp"), ("TSAN", "tsan.supp"))}
+        self.process = self.workspace.spawn([self.workspace.reachable(program), *(arguments or [self.ini])], self.log,
                                             environment={**ENVIRONMENT, **suppressions, **self.environment})
 
     def start(self):

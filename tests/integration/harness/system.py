@@ -128,12 +128,12 @@ class Workspace:
                                     stdout=output, stderr=output, cwd=self.root, start_new_session=True,
                                     env={**os.environ, "HOME": str(self.root), "LC_ALL": "C.UTF-8", **(environment or {})})
 
-    def executable(self, path):
-        """A path of this program that the server account can run: itself, or a copy where a folder above is closed."""
-        test = subprocess.run(self.as_server("test", "-x", path), check=False)
+    def reachable(self, path):
+        """A path of this file that the server account can use: itself, or a copy where a folder above is closed to it."""
+        test = subprocess.run(self.as_server("test", "-r", path), check=False)
         if test.returncode == 0:
             return path
-        copy = self.root / "bin" / f"{path.parent.name}-{path.name}"
+        copy = self.root / "copies" / f"{path.parent.name}-{path.name}"
         if not copy.exists() or copy.stat().st_mtime < path.stat().st_mtime:
             copy.parent.mkdir(mode=0o755, exist_ok=True)
             shutil.copy2(path, copy)
