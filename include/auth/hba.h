@@ -42,6 +42,7 @@ struct hba *hba_ref(struct hba *hba);
 void hba_unref(struct hba *hba); /* NULL is fine */
 
 size_t hba_count(const struct hba *hba);
+struct hba_verdict hba_rule(const struct hba *hba, size_t i); /* what rule i would give */
 struct hba_verdict hba_match(const struct hba *hba, const struct hba_query *query);
 
 #endif

@@ -1,20 +1,17 @@
 /* auth/hba.c - see auth/hba.h.
  *
- * The grammar is that of PostgreSQL's hba.c: fields part at white space, items of a field at commas, "..." takes the
- * meaning from keywords and separators, # begins a comment, a backslash at the end joins a line with the next one.
- * Reading goes in three steps: logical line -> token -> rule.  Errors carry the number of the line where the rule
- * begins. */
+ * How a file falls into lines and tokens is in fields.c; this is about what the tokens of a rule mean. */
 #include "auth/hba.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
-#include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/queue.h>
 #include "base/mem.h"
+#include "fields_priv.h"
 #include "file_priv.h"
 
 enum name_kind {
@@ -110,6 +107,15 @@ void hba_unref(struct hba *hba)
 
 size_t hba_count(const struct hba *hba) { return hba->count; }
 
+struct hba_verdict hba_rule(const struct hba *hba, size_t i)
+{
+	const struct rule *rule = STAILQ_FIRST(&hba->rules);
+	while (i-- > 0 && rule)
+		rule = STAILQ_NEXT(rule, link);
+	CHECK(rule);
+	return (struct hba_verdict){ true, rule->method, rule->line, rule->map };
+}
+
 /* --- match --- */
 
 static bool database_fits(const struct name *name, const struct hba_query *q)
@@ -192,119 +198,18 @@ struct hba_verdict hba_match(const struct hba *hba, const struct hba_query *quer
 	return (struct hba_verdict){ false, AUTH_METHOD_REJECT, 0, NULL };
 }
 
-/* --- tokens --- */
-
-struct reader {
-	const char *p, *end; /* borrowed: what is left of the logical line, or of a file named by @ */
-	const char *path;    /* borrowed */
-	unsigned line;
-	unsigned depth; /* of files named by @ in such files */
-	char *error;    /* borrowed */
-	size_t error_size;
-};
-
-struct token {
-	char *text;         /* owned */
-	bool is_quoted;     /* begins with a quote: never a keyword */
-	bool comma_follows; /* more items of the same field */
-};
-
-static void set_error(struct reader *r, const char *fmt, ...) PRINTF_LIKE(2, 3);
-static void set_error(struct reader *r, const char *fmt, ...)
-{
-	va_list ap;
-	int n = snprintf(r->error, r->error_size, "%s:%u: ", r->path, r->line);
-	if (n >= 0 && (size_t)n < r->error_size) {
-		va_start(ap, fmt);
-		(void)vsnprintf(r->error + n, r->error_size - (size_t)n, fmt, ap);
-		va_end(ap);
-	}
-}
-/* A macro, so that compilers and analyzers see that it is always false. */
-#define fail(r, ...) (set_error(r, __VA_ARGS__), false)
-
-static bool is_blank(char c) { return c == ' ' || c == '\t' || c == '\r' || c == '\n' || c == '\f' || c == '\v'; }
-
-/* Skips comments too; only in a file named by @ can another line follow one. */
-static void skip_blanks(struct reader *r)
-{
-	bool in_comment = false;
-	for (; r->p < r->end; r->p++) {
-		if (*r->p == '#')
-			in_comment = true;
-		else if (*r->p == '\n')
-			in_comment = false;
-		else if (!in_comment && !is_blank(*r->p))
-			break;
-	}
-}
-
-static bool at_end(struct reader *r)
-{
-	skip_blanks(r);
-	return r->p == r->end;
-}
-
-/* Copies up to the token's end; "" inside quotes is one ". */
-static bool copy_token(struct reader *r, char *out)
-{
-	bool in_quotes = false;
-	while (r->p < r->end && (in_quotes || (!is_blank(*r->p) && *r->p != ',' && *r->p != '#'))) {
-		char c = *r->p++;
-		if (c == '\0')
-			return fail(r, "zero byte");
-		if (c != '"') {
-			*out++ = c;
-		} else if (in_quotes && r->p < r->end && *r->p == '"') {
-			*out++ = '"';
-			r->p++;
-		} else {
-			in_quotes = !in_quotes;
-		}
-	}
-	*out = '\0';
-	return in_quotes ? fail(r, "expected a double quote at the end of the line") : true;
-}
-
-/* t->text is to be freed, also after a failure. */
-static bool next_token(struct reader *r, const char *what, struct token *t)
-{
-	*t = (struct token){ .text = NULL };
-	if (at_end(r) || *r->p == ',')
-		return fail(r, "expected %s", what);
-	t->text = mem_alloc((size_t)(r->end - r->p) + 1);
-	t->is_quoted = *r->p == '"';
-	if (!copy_token(r, t->text))
-		return false;
-	if (!at_end(r) && *r->p == ',') {
-		t->comma_follows = true;
-		r->p++;
-	}
-	return true;
-}
-
-/* A field that must have one item. */
-static bool next_word(struct reader *r, const char *what, struct token *t)
-{
-	if (!next_token(r, what, t))
-		return false;
-	return t->comma_follows ? fail(r, "%s must not be a list", what) : true;
-}
-
 /* --- names --- */
 
 enum which_names { DATABASE_NAMES, USER_NAMES };
 static const char *const which_text[] = { "a database", "a user" };
 
-static bool is_keyword(const struct token *t, const char *word) { return !t->is_quoted && strcmp(t->text, word) == 0; }
-
 static enum name_kind name_kind(const struct token *t, enum which_names which)
 {
-	if (is_keyword(t, "all"))
+	if (fields_is_keyword(t, "all"))
 		return NAME_ALL;
-	if (which == DATABASE_NAMES && is_keyword(t, "sameuser"))
+	if (which == DATABASE_NAMES && fields_is_keyword(t, "sameuser"))
 		return NAME_SAMEUSER;
-	if (which == DATABASE_NAMES && is_keyword(t, "replication"))
+	if (which == DATABASE_NAMES && fields_is_keyword(t, "replication"))
 		return NAME_REPLICATION;
 	return NAME_EXACT;
 }
@@ -314,7 +219,7 @@ static bool name_is_supported(struct reader *r, const struct token *t, enum whic
 {
 	if (t->is_quoted)
 		return true;
-	if (which == DATABASE_NAMES && (is_keyword(t, "samerole") || is_keyword(t, "samegroup")))
+	if (which == DATABASE_NAMES && (fields_is_keyword(t, "samerole") || fields_is_keyword(t, "samegroup")))
 		return fail(r, "\"%s\" is not supported: role membership is not known here", t->text);
 	if (which == USER_NAMES && t->text[0] == '+')
 		return fail(r, "\"%s\" is not supported: role membership is not known here", t->text);
@@ -342,7 +247,7 @@ static bool add_name(struct reader *r, const struct token *t, enum which_names w
 static bool add_next_name(struct reader *r, enum which_names which, struct name_list *list, bool *more)
 {
 	struct token t;
-	bool ok = next_token(r, which_text[which], &t) && add_name(r, &t, which, list);
+	bool ok = fields_token(r, which_text[which], &t) && add_name(r, &t, which, list);
 	*more = t.comma_follows;
 	mem_free(t.text);
 	return ok;
@@ -365,7 +270,7 @@ static bool add_names_of_file(struct reader *r, const char *file, enum which_nam
 	inner.path = path;
 	inner.line = 1; /* of the file as a whole */
 	inner.depth++;
-	while (ok && buf_len(&text) && !at_end(&inner))
+	while (ok && buf_len(&text) && !fields_at_end(&inner))
 		ok = add_next_name(&inner, which, list, &more);
 	auth_file_wipe(&text);
 	mem_free(path);
@@ -414,7 +319,7 @@ static bool read_mask(struct reader *r, char *address, struct network *out)
 		return fail(r, "\"%s\" is not an IP address; host names are not supported here", address);
 	if (slash)
 		return set_prefix(out, slash + 1) || fail(r, "invalid prefix length \"%s\"", slash + 1);
-	bool ok = next_word(r, "a prefix length or a network mask", &mask);
+	bool ok = fields_word(r, "a prefix length or a network mask", &mask);
 	if (ok && (!parse_address(mask.text, &family, out->mask) || family != out->family))
 		ok = fail(r, "invalid network mask \"%s\"", mask.text);
 	mem_free(mask.text);
@@ -424,10 +329,10 @@ static bool read_mask(struct reader *r, char *address, struct network *out)
 static bool read_network(struct reader *r, struct network *out)
 {
 	struct token t;
-	bool ok = next_word(r, "an address", &t);
-	if (ok && is_keyword(&t, "all"))
+	bool ok = fields_word(r, "an address", &t);
+	if (ok && fields_is_keyword(&t, "all"))
 		out->family = AF_UNSPEC;
-	else if (ok && (is_keyword(&t, "samehost") || is_keyword(&t, "samenet")))
+	else if (ok && (fields_is_keyword(&t, "samehost") || fields_is_keyword(&t, "samenet")))
 		ok = fail(r, "\"%s\" is not supported here; write the networks", t.text);
 	else if (ok)
 		ok = read_mask(r, t.text, out);
@@ -452,7 +357,7 @@ static bool find_transports(struct reader *r, const char *word, struct rule *rul
 static bool read_transports(struct reader *r, struct rule *rule, bool *has_address)
 {
 	struct token t;
-	bool ok = next_word(r, "a connection type", &t) && find_transports(r, t.text, rule, has_address);
+	bool ok = fields_word(r, "a connection type", &t) && find_transports(r, t.text, rule, has_address);
 	mem_free(t.text);
 	return ok;
 }
@@ -469,7 +374,7 @@ static bool method_fits_transport(struct reader *r, const struct rule *rule)
 static bool read_method(struct reader *r, struct rule *rule)
 {
 	struct token t;
-	bool ok = next_word(r, "an authentication method", &t);
+	bool ok = fields_word(r, "an authentication method", &t);
 	/* "any" and "hba" are auth_types, "plain" a PgBouncer word: none of them stands in such a file. */
 	if (ok && (!auth_method_parse(str_of(t.text), &rule->method) || rule->method == AUTH_METHOD_ANY ||
 	           rule->method == AUTH_METHOD_HBA || strcmp(t.text, "plain") == 0))
@@ -484,7 +389,7 @@ static bool read_method(struct reader *r, struct rule *rule)
 static bool read_option(struct reader *r, struct rule *rule)
 {
 	struct token t;
-	bool ok = next_word(r, "an option", &t);
+	bool ok = fields_word(r, "an option", &t);
 	if (ok && strncmp(t.text, "map=", 4) == 0 && t.text[4] != '\0' &&
 	    (rule->method == AUTH_METHOD_PEER || rule->method == AUTH_METHOD_CERT)) {
 		mem_free(rule->map);
@@ -506,16 +411,17 @@ static bool read_rule(struct reader *r, struct rule *rule)
 		return false;
 	if (!read_method(r, rule))
 		return false;
-	while (!at_end(r)) {
+	while (!fields_at_end(r)) {
 		if (!read_option(r, rule))
 			return false;
 	}
 	return true;
 }
 
-static bool add_rule(struct hba *hba, struct reader *r)
+static bool add_rule(struct reader *r, void *arg)
 {
-	if (at_end(r))
+	struct hba *hba = arg;
+	if (fields_at_end(r))
 		return true;
 	struct rule *rule = mem_zalloc(sizeof(*rule));
 	STAILQ_INIT(&rule->databases);
@@ -531,58 +437,13 @@ static bool add_rule(struct hba *hba, struct reader *r)
 	return true;
 }
 
-/* --- lines --- */
-
-/* Copies the logical line at *p to out, without its backslashes and newlines; returns how many lines it had. */
-static unsigned join_lines(const char **p, const char *end, char *out, size_t *n)
-{
-	unsigned lines = 0;
-	bool joined = true;
-	*n = 0;
-	while (joined && *p < end) {
-		const char *newline = memchr(*p, '\n', (size_t)(end - *p));
-		const char *stop = newline ? newline : end;
-		size_t len = (size_t)(stop - *p);
-		if (len && (*p)[len - 1] == '\r')
-			len--;
-		joined = len && (*p)[len - 1] == '\\';
-		if (joined)
-			len--;
-		memcpy(out + *n, *p, len);
-		*n += len;
-		*p = newline ? newline + 1 : end;
-		lines++;
-	}
-	return lines;
-}
-
-static bool read_rules(struct hba *hba, struct str text, struct reader *r, char *room)
-{
-	const char *p = text.p, *end = text.p + text.n;
-	unsigned line = 1;
-	while (p < end) {
-		size_t n;
-		unsigned lines = join_lines(&p, end, room, &n);
-		r->line = line;
-		r->p = room;
-		r->end = room + n;
-		if (!add_rule(hba, r))
-			return false;
-		line += lines;
-	}
-	return true;
-}
-
 struct hba *hba_parse(struct str text, const char *path, char *error, size_t error_size)
 {
 	struct reader r = { .path = path, .error = error, .error_size = error_size };
 	struct hba *hba = mem_zalloc(sizeof(*hba));
-	char *room = mem_alloc(text.n + 1);
 	atomic_init(&hba->refs, 1);
 	STAILQ_INIT(&hba->rules);
-	bool ok = text.n == 0 || read_rules(hba, text, &r, room);
-	mem_free(room);
-	if (ok)
+	if (fields_each_line(&r, text, add_rule, hba))
 		return hba;
 	hba_unref(hba);
 	return NULL;
