@@ -14,6 +14,7 @@
 #include "conf/config.h"
 #include "conf/options.h"
 #include "control/lifecycle.h"
+#include "proxy/worker.h"
 
 extern char **environ;
 
@@ -94,8 +95,15 @@ static int check_config(const char *path)
 	struct config *cfg = load(&source);
 	if (!cfg)
 		return 1;
+	/* Also what the file names: users, rules, certificates. */
+	char why[512] = "";
+	struct runtime *runtime = runtime_new(cfg, why, sizeof why);
+	if (!runtime) {
+		fprintf(stderr, "error: %s\n", why);
+		return 1;
+	}
 	printf("%s: no errors\n", path);
-	config_unref(cfg);
+	runtime_unref(runtime);
 	return 0;
 }
 

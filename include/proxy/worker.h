@@ -23,6 +23,8 @@
 
 struct client;
 struct dbuser;
+struct hba;
+struct ident;
 struct shapes;
 struct tls_ctx;
 struct userdb;
@@ -39,6 +41,8 @@ struct runtime {
 	_Atomic unsigned refs;
 	const struct config *config; /* owned reference */
 	struct userdb *users;        /* owned reference */
+	struct hba *hba;             /* owned reference or NULL: auth_type is not hba */
+	struct ident *idents;        /* owned reference or NULL: no auth_ident_file */
 	struct tls_ctx *client_tls;  /* owned reference or NULL: TLS to clients is off */
 	struct tls_ctx *server_tls;  /* owned reference or NULL */
 };

@@ -2,14 +2,10 @@
  *
  * Order of checks: the exchange of an unknown user looks like that of a known one (SCRAM with a mock verifier), and
  * whether a database exists is told only to who is who they say. */
-#include "proxy/client_login.h"
+#include "client_login_priv.h"
 
-#include <pwd.h>
 #include <stdio.h>
 #include <unistd.h>
-#include <openssl/rand.h>
-#include "auth/password.h"
-#include "auth/scram.h"
 #include "auth/userdb.h"
 #include "base/mem.h"
 #include "io/tls.h"
@@ -22,20 +18,6 @@
 #include "wire/msg.h"
 
 enum { STARTUP_SETTINGS_MAX = 48 };
-
-struct client_login {
-	bool is_unix;
-	bool gss_refused, tls_asked;
-	bool sasl_started;
-	bool is_replication;
-	uint8_t key_len; /* of the cancel key: protocol 3.2 allows long ones */
-	enum auth_exchange exchange;
-	uint8_t salt[MD5_SALT_BYTES];
-	struct scram_server scram;
-	struct userdb *users;  /* owned reference */
-	char *user, *database; /* owned */
-	uint64_t since_us;
-};
 
 static const struct local_handler *local_handler;
 void client_set_local_handler(const struct local_handler *handler) { local_handler = handler; }
@@ -72,14 +54,14 @@ bool client_login_is_too_old(const struct client *c, uint64_t now_us)
 	return c->login && limit && now_us - c->login->since_us >= limit;
 }
 
-static void refuse(struct client *c, enum sqlstate id, const char *text)
+void login_refuse(struct client *c, enum sqlstate id, const char *text)
 {
 	struct pgerr err;
 	pgerr_set_fatal(&err, id, "%s", text);
 	client_close(c, &err, text);
 }
 
-static struct wire_writer begin_reply(struct client *c)
+struct wire_writer login_begin_reply(struct client *c)
 {
 	struct wire_writer ww;
 	buf_clear(&c->worker->reply);
@@ -87,7 +69,7 @@ static struct wire_writer begin_reply(struct client *c)
 	return ww;
 }
 
-static bool send_reply(struct client *c, struct wire_writer *ww)
+bool login_send_reply(struct client *c, struct wire_writer *ww)
 {
 	if (!ww_finish(ww)) {
 		client_close(c, NULL, "out of memory");
@@ -103,11 +85,11 @@ static void on_ssl_request(struct client *c)
 	struct tls_ctx *ctx = c->worker->runtime->client_tls;
 	/* Bytes behind an SSLRequest would have been sent in clear and be read as if encrypted (CVE-2021-3935). */
 	if (buf_len(&c->in)) {
-		refuse(c, SQLSTATE_PROTOCOL_VIOLATION, "received unencrypted data after SSL request");
+		login_refuse(c, SQLSTATE_PROTOCOL_VIOLATION, "received unencrypted data after SSL request");
 		return;
 	}
 	if (c->login->tls_asked || stream_is_tls(&c->stream)) {
-		refuse(c, SQLSTATE_PROTOCOL_VIOLATION, "SSL was requested twice");
+		login_refuse(c, SQLSTATE_PROTOCOL_VIOLATION, "SSL was requested twice");
 		return;
 	}
 	c->login->tls_asked = true;
@@ -167,7 +149,7 @@ static bool take_setting(struct client *c, struct str name, struct str value)
 		return false;
 	}
 	if (c->startup->n >= STARTUP_SETTINGS_MAX) {
-		refuse(c, SQLSTATE_PROGRAM_LIMIT_EXCEEDED, "too many settings in the startup packet");
+		login_refuse(c, SQLSTATE_PROGRAM_LIMIT_EXCEEDED, "too many settings in the startup packet");
 		return false;
 	}
 	params_set(t, &c->startup, name, value);
@@ -188,7 +170,7 @@ static bool take_options(struct client *c, struct str options)
 	bool bad = o.bad;
 	settings_options_end(&o);
 	if (bad)
-		refuse(c, SQLSTATE_SYNTAX_ERROR, "invalid command-line argument in start-up options");
+		login_refuse(c, SQLSTATE_SYNTAX_ERROR, "invalid command-line argument in start-up options");
 	return !bad;
 }
 
@@ -209,6 +191,7 @@ static bool take_params(struct client *c, const struct msg_startup *m, struct st
 			l->database = mem_strndup(value.p, value.n);
 		} else if (str_eq(name, STR("replication"))) {
 			l->is_replication = is_replication_value(value);
+			l->is_physical = l->is_replication && !str_ieq(value, STR("database"));
 			if (l->is_replication)
 				params_set(&c->worker->params, &c->startup, name, value);
 		} else if (str_eq(name, STR("options"))) {
@@ -227,21 +210,19 @@ static bool take_params(struct client *c, const struct msg_startup *m, struct st
 	return true;
 }
 
-static void begin_auth(struct client *c);
-
 static void on_startup_message(struct client *c, const struct msg_startup *m)
 {
 	struct client_login *l = c->login;
 	struct str unknown[UNKNOWN_OPTIONS_MAX];
 	size_t n_unknown = 0;
 	if (tls_is_missing(c)) {
-		refuse(c, SQLSTATE_CONNECTION_REJECTED, "SSL required");
+		login_refuse(c, SQLSTATE_CONNECTION_REJECTED, "SSL required");
 		return;
 	}
 	if (!take_params(c, m, unknown, &n_unknown))
 		return;
 	if (!l->user || !*l->user) {
-		refuse(c, SQLSTATE_INVALID_AUTHORIZATION, "no PostgreSQL user name specified in startup packet");
+		login_refuse(c, SQLSTATE_INVALID_AUTHORIZATION, "no PostgreSQL user name specified in startup packet");
 		return;
 	}
 	if (!l->database || !*l->database) {
@@ -252,12 +233,12 @@ static void on_startup_message(struct client *c, const struct msg_startup *m)
 	if (minor >= 2)
 		l->key_len = sizeof c->key;
 	if (minor > 2 || n_unknown) {
-		struct wire_writer ww = begin_reply(c);
+		struct wire_writer ww = login_begin_reply(c);
 		msg_put_negotiate(&ww, minor > 2 ? MSG_PROTOCOL_3_2 : m->code, unknown, n_unknown);
-		if (!send_reply(c, &ww))
+		if (!login_send_reply(c, &ww))
 			return;
 	}
-	begin_auth(c);
+	auth_begin(c);
 }
 
 static void on_cancel(struct client *c, const struct msg_cancel *m)
@@ -277,7 +258,7 @@ static bool process_startup(struct client *c)
 	if (r == FRAME_MORE || (r == FRAME_OK && len > buf_len(&c->in)))
 		return false;
 	if (r == FRAME_BAD || !msg_parse_startup(p, len, &m)) {
-		refuse(c, SQLSTATE_PROTOCOL_VIOLATION, "invalid startup packet");
+		login_refuse(c, SQLSTATE_PROTOCOL_VIOLATION, "invalid startup packet");
 		return false;
 	}
 	switch (m.kind) {
@@ -288,8 +269,8 @@ static bool process_startup(struct client *c)
 	case MSG_GSSENC_REQUEST:
 		buf_consume(&c->in, len);
 		if (c->login->gss_refused || buf_len(&c->in)) {
-			refuse(c, SQLSTATE_PROTOCOL_VIOLATION,
-			       "received unencrypted data after GSSAPI encryption request");
+			login_refuse(c, SQLSTATE_PROTOCOL_VIOLATION,
+			             "received unencrypted data after GSSAPI encryption request");
 			return false;
 		}
 		c->login->gss_refused = true;
@@ -305,235 +286,13 @@ static bool process_startup(struct client *c)
 	case MSG_OTHER_PROTOCOL:
 		break;
 	}
-	refuse(c, SQLSTATE_FEATURE_NOT_SUPPORTED, "unsupported frontend protocol");
+	login_refuse(c, SQLSTATE_FEATURE_NOT_SUPPORTED, "unsupported frontend protocol");
 	return false;
-}
-
-/* --- authentication --- */
-
-static enum auth_method method_of(enum conf_auth_type type)
-{
-	switch (type) {
-	case CONF_AUTH_TRUST:
-	case CONF_AUTH_ANY:
-		return AUTH_METHOD_TRUST;
-	case CONF_AUTH_PLAIN:
-		return AUTH_METHOD_PASSWORD;
-	case CONF_AUTH_MD5:
-		return AUTH_METHOD_MD5;
-	case CONF_AUTH_SCRAM:
-		return AUTH_METHOD_SCRAM;
-	case CONF_AUTH_CERT:
-		return AUTH_METHOD_CERT;
-	case CONF_AUTH_PEER:
-		return AUTH_METHOD_PEER;
-	case CONF_AUTH_HBA:
-		return AUTH_METHOD_HBA;
-	}
-	return AUTH_METHOD_REJECT;
-}
-
-/* What is stored of the user, or NULL. */
-static const char *stored_secret(const struct client *c)
-{
-	const struct client_login *l = c->login;
-	const struct conf_user *cu = config_user(c->worker->runtime->config, str_of(l->user));
-	const struct userdb_user *u = userdb_find(l->users, str_of(l->user));
-	if (u)
-		return u->secret;
-	return cu ? cu->password : NULL;
-}
-
-static void auth_failed(struct client *c)
-{
-	struct pgerr err;
-	pgerr_set_fatal(&err, SQLSTATE_INVALID_PASSWORD, "password authentication failed for user \"%s\"",
-	                c->login->user);
-	client_close(c, &err, "password authentication failed");
-}
-
-static void auth_done(struct client *c);
-
-static void ask_sasl(struct client *c)
-{
-	static const char *const plain[] = { SCRAM_MECHANISM };
-	static const char *const both[] = { SCRAM_MECHANISM_PLUS, SCRAM_MECHANISM };
-	struct wire_writer ww = begin_reply(c);
-	bool tls = stream_is_tls(&c->stream);
-	msg_put_auth_sasl(&ww, tls ? both : plain, tls ? 2 : 1);
-	send_reply(c, &ww);
-}
-
-static void begin_exchange(struct client *c)
-{
-	struct client_login *l = c->login;
-	struct wire_writer ww = begin_reply(c);
-	switch (l->exchange) {
-	case AUTH_EXCHANGE_NONE:
-		auth_done(c);
-		return;
-	case AUTH_EXCHANGE_CLEARTEXT:
-		msg_put_auth_cleartext(&ww);
-		send_reply(c, &ww);
-		return;
-	case AUTH_EXCHANGE_MD5:
-		if (RAND_bytes(l->salt, sizeof l->salt) != 1) {
-			refuse(c, SQLSTATE_INTERNAL_ERROR, "no random bytes");
-			return;
-		}
-		msg_put_auth_md5(&ww, l->salt);
-		send_reply(c, &ww);
-		return;
-	case AUTH_EXCHANGE_SCRAM:
-	case AUTH_EXCHANGE_SCRAM_MOCK:
-		ask_sasl(c);
-		return;
-	case AUTH_EXCHANGE_REJECT:
-		auth_failed(c);
-	}
-}
-
-static bool certificate_fits(const struct client *c)
-{
-	char cn[256];
-	return stream_is_tls(&c->stream) && tls_peer_cn(stream_ssl(&c->stream), cn, sizeof cn) &&
-	       strcmp(cn, c->login->user) == 0;
-}
-
-/* The operating system's user at the other end of the unix socket has the name that the client says. */
-static bool peer_fits(const struct client *c)
-{
-	uid_t uid;
-	gid_t gid;
-	pid_t pid;
-	struct passwd pw, *found = NULL;
-	char room[1024];
-	return c->login->is_unix && net_peer_cred(c->stream.fd, &uid, &gid, &pid) &&
-	       getpwuid_r(uid, &pw, room, sizeof room, &found) == 0 && found &&
-	       strcmp(found->pw_name, c->login->user) == 0;
-}
-
-static bool console_by_socket(const struct client *c)
-{
-	uid_t uid;
-	gid_t gid;
-	pid_t pid;
-	const char *u = c->login->user, *d = c->login->database;
-	return c->login->is_unix && (strcmp(u, "pgbouncer") == 0 || strcmp(u, "pgweir") == 0) &&
-	       (strcmp(d, "pgbouncer") == 0 || strcmp(d, "pgweir") == 0) &&
-	       net_peer_cred(c->stream.fd, &uid, &gid, &pid) && uid == geteuid();
-}
-
-static void begin_auth(struct client *c)
-{
-	struct client_login *l = c->login;
-	enum auth_method method = method_of(c->worker->runtime->config->auth_type);
-	const char *secret = stored_secret(c);
-	client_set_state(c, CLIENT_AUTH);
-	if (console_by_socket(c)) {
-		l->exchange = AUTH_EXCHANGE_NONE;
-	} else if (method == AUTH_METHOD_CERT) {
-		l->exchange = certificate_fits(c) ? AUTH_EXCHANGE_NONE : AUTH_EXCHANGE_REJECT;
-	} else if (method == AUTH_METHOD_PEER) {
-		l->exchange = peer_fits(c) ? AUTH_EXCHANGE_NONE : AUTH_EXCHANGE_REJECT;
-	} else if (method == AUTH_METHOD_HBA) {
-		l->exchange = AUTH_EXCHANGE_REJECT; /* runtime_new() has refused it */
-	} else {
-		enum secret_kind kind = secret ? secret_parse(str_of(secret)) : userdb_typical_kind(l->users);
-		l->exchange = auth_exchange_pick(method, kind);
-	}
-	begin_exchange(c);
-}
-
-static bool make_verifier(struct client *c, struct scram_verifier *v, bool *is_mock)
-{
-	struct client_login *l = c->login;
-	uint32_t iterations = (uint32_t)c->worker->runtime->config->scram_iterations;
-	const struct userdb_user *u = userdb_find(l->users, str_of(l->user));
-	const char *secret = stored_secret(c);
-	*is_mock = false;
-	if (l->exchange == AUTH_EXCHANGE_SCRAM && u && userdb_verifier(l->users, u, iterations, v))
-		return true;
-	if (l->exchange == AUTH_EXCHANGE_SCRAM && !u && secret && secret_parse(str_of(secret)) == SECRET_PLAIN)
-		return scram_verifier_make(str_of(secret), iterations, v);
-	*is_mock = true;
-	return scram_verifier_mock(str_of(l->user), iterations, v);
-}
-
-static bool start_scram(struct client *c, const struct msg_sasl_initial *m)
-{
-	struct client_login *l = c->login;
-	uint8_t binding[TLS_HASH_MAX];
-	size_t binding_len = 0;
-	struct scram_verifier v;
-	struct scram_server_options o = { .verifier = &v, .mechanism = m->mechanism };
-	o.binding_offered =
-	    stream_is_tls(&c->stream) && tls_endpoint_own(stream_ssl(&c->stream), binding, &binding_len);
-	o.binding_data = (struct str){ (char *)binding, binding_len };
-	if (!make_verifier(c, &v, &o.is_mock) || !scram_server_init(&l->scram, &o)) {
-		refuse(c, SQLSTATE_PROTOCOL_VIOLATION, "client selected an invalid SASL authentication mechanism");
-		return false;
-	}
-	l->sasl_started = true;
-	return true;
-}
-
-static void on_sasl(struct client *c, const struct frame *f)
-{
-	struct client_login *l = c->login;
-	struct msg_sasl_initial first;
-	struct str in, out;
-	if (!l->sasl_started) {
-		if (!msg_parse_sasl_initial(f->body, f->body_len, &first)) {
-			refuse(c, SQLSTATE_PROTOCOL_VIOLATION, "invalid SASLInitialResponse message");
-			return;
-		}
-		if (!start_scram(c, &first))
-			return;
-		in = first.has_data ? first.data : STR("");
-	} else if (!msg_parse_sasl_response(f->body, f->body_len, &in)) {
-		refuse(c, SQLSTATE_PROTOCOL_VIOLATION, "invalid SASLResponse message");
-		return;
-	}
-	enum scram_result r = scram_server_step(&l->scram, in, &out);
-	if (r == SCRAM_FAILED) {
-		if (scram_failure_is_protocol(l->scram.failure))
-			refuse(c, SQLSTATE_PROTOCOL_VIOLATION, scram_failure_text(l->scram.failure));
-		else
-			auth_failed(c);
-		return;
-	}
-	struct wire_writer ww = begin_reply(c);
-	if (r == SCRAM_CONTINUE)
-		msg_put_auth_sasl_continue(&ww, out);
-	else
-		msg_put_auth_sasl_final(&ww, out);
-	if (!send_reply(c, &ww) || r != SCRAM_DONE)
-		return;
-	scram_keys_remember(str_of(l->user), &l->scram.verifier, l->scram.keys.client_key, l->scram.keys.server_key);
-	auth_done(c);
-}
-
-static void on_password(struct client *c, const struct frame *f)
-{
-	struct client_login *l = c->login;
-	const char *secret = stored_secret(c);
-	struct str given, stored = str_of(secret ? secret : "");
-	if (!msg_parse_password(f->body, f->body_len, &given)) {
-		refuse(c, SQLSTATE_PROTOCOL_VIOLATION, "invalid password packet");
-		return;
-	}
-	bool right = l->exchange == AUTH_EXCHANGE_MD5 ? password_check_md5(stored, str_of(l->user), l->salt, given)
-	                                              : password_check_clear(stored, str_of(l->user), given);
-	if (right && secret)
-		auth_done(c);
-	else
-		auth_failed(c);
 }
 
 /* --- in --- */
 
-static bool is_console(const char *database)
+bool login_is_console(const char *database)
 {
 	return local_handler && (strcmp(database, "pgweir") == 0 || strcmp(database, "pgbouncer") == 0);
 }
@@ -550,14 +309,14 @@ static void enter_console(struct client *c)
 	c->worker->stats.total.logins++;
 }
 
-static void auth_done(struct client *c)
+void login_done(struct client *c)
 {
 	struct client_login *l = c->login;
 	struct pgerr err;
-	struct wire_writer ww = begin_reply(c);
+	struct wire_writer ww = login_begin_reply(c);
 	msg_put_auth_ok(&ww);
-	if (is_console(l->database)) {
-		if (send_reply(c, &ww))
+	if (login_is_console(l->database)) {
+		if (login_send_reply(c, &ww))
 			enter_console(c);
 		return;
 	}
@@ -568,13 +327,13 @@ static void auth_done(struct client *c)
 	}
 	if (c->worker->runtime->config->max_client_conn &&
 	    workers_clients() > c->worker->runtime->config->max_client_conn) {
-		refuse(c, SQLSTATE_TOO_MANY_CONNECTIONS, "no more connections allowed (max_client_conn)");
+		login_refuse(c, SQLSTATE_TOO_MANY_CONNECTIONS, "no more connections allowed (max_client_conn)");
 		return;
 	}
 	bool replication = l->is_replication;
 	cancel_register(c, l->key_len);
 	settings_start_session(c);
-	if (!replication && !send_reply(c, &ww))
+	if (!replication && !login_send_reply(c, &ww))
 		return;
 	client_login_free(c);
 	c->worker->stats.total.logins++;
@@ -598,15 +357,12 @@ void client_login_process(struct client *c)
 		if (r == FRAME_MORE)
 			return;
 		if (r == FRAME_BAD || h.type != MSG_PASSWORD || h.len > FRAME_LOGIN_BYTES_MAX) {
-			refuse(c, SQLSTATE_PROTOCOL_VIOLATION, "expected a password response");
+			login_refuse(c, SQLSTATE_PROTOCOL_VIOLATION, "expected a password response");
 			return;
 		}
 		if (frame_take(buf_head(&c->in), buf_len(&c->in), &f) != FRAME_OK)
 			return;
-		if (c->login->exchange == AUTH_EXCHANGE_SCRAM || c->login->exchange == AUTH_EXCHANGE_SCRAM_MOCK)
-			on_sasl(c, &f);
-		else
-			on_password(c, &f);
+		auth_on_message(c, &f);
 		if (c->state == CLIENT_CLOSING)
 			return;
 		explicit_bzero(buf_head(&c->in), h.len);

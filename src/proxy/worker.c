@@ -3,6 +3,8 @@
 
 #include <stdio.h>
 #include <unistd.h>
+#include "auth/hba.h"
+#include "auth/ident.h"
 #include "auth/userdb.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -61,6 +63,39 @@ static struct tls_ctx *make_tls(const struct config *cfg, bool client_side, char
 	return ctx;
 }
 
+/* What PostgreSQL would only say at the first login that the rule decides is said at once. */
+static bool check_rule(const struct hba_verdict *v, const struct runtime *r, char *err, size_t err_size)
+{
+	const struct config *cfg = r->config;
+	if (v->method == AUTH_METHOD_CERT && cfg->client_tls_sslmode < CONF_SSL_VERIFY_CA) {
+		snprintf(err, err_size, "%s:%u: cert needs client_tls_sslmode = verify-ca or verify-full",
+		         cfg->auth_hba_file, v->line);
+		return false;
+	}
+	if (v->map && !(r->idents && ident_has_map(r->idents, v->map))) {
+		snprintf(err, err_size, "%s:%u: there is no map \"%s\" in auth_ident_file", cfg->auth_hba_file, v->line,
+		         v->map);
+		return false;
+	}
+	return true;
+}
+
+static bool load_rules(struct runtime *r, char *err, size_t err_size)
+{
+	const struct config *cfg = r->config;
+	if (*cfg->auth_ident_file && !(r->idents = ident_load(cfg->auth_ident_file, err, err_size)))
+		return false;
+	if (cfg->auth_type != CONF_AUTH_HBA)
+		return true;
+	r->hba = hba_load(cfg->auth_hba_file, err, err_size);
+	for (size_t i = 0; r->hba && i < hba_count(r->hba); i++) {
+		struct hba_verdict v = hba_rule(r->hba, i);
+		if (!check_rule(&v, r, err, err_size))
+			return false;
+	}
+	return r->hba != NULL;
+}
+
 struct runtime *runtime_new(const struct config *config, char *err, size_t err_size)
 {
 	struct runtime *r = mem_zalloc(sizeof *r);
@@ -70,11 +105,8 @@ struct runtime *runtime_new(const struct config *config, char *err, size_t err_s
 	r->users = *config->auth_file ? userdb_load(config->auth_file, err, err_size) : userdb_new_empty();
 	if (!r->users)
 		goto fail;
-	if (config->auth_type == CONF_AUTH_HBA) {
-		snprintf(err, err_size,
-		         "auth_type: hba is not supported yet; use trust, password, md5, scram-sha-256, cert or peer");
+	if (!load_rules(r, err, err_size))
 		goto fail;
-	}
 	r->client_tls = make_tls(config, true, err, err_size, &failed);
 	if (failed)
 		goto fail;
@@ -99,6 +131,8 @@ void runtime_unref(struct runtime *r)
 		return;
 	config_unref(r->config);
 	userdb_unref(r->users);
+	hba_unref(r->hba);
+	ident_unref(r->idents);
 	tls_ctx_unref(r->client_tls);
 	tls_ctx_unref(r->server_tls);
 	mem_free(r);

@@ -1,0 +1,293 @@
+/* proxy/client_auth.c - see proxy/client_login.h: by which method a client must prove who it is, and the exchange.
+ *
+ * The exchange of an unknown user looks like that of a known one (SCRAM with a mock verifier). */
+#include "client_login_priv.h"
+
+#include <pwd.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+#include <openssl/rand.h>
+#include "auth/hba.h"
+#include "auth/ident.h"
+#include "auth/userdb.h"
+#include "base/mem.h"
+#include "io/tls.h"
+#include "proxy/worker.h"
+
+static enum auth_method method_of(enum conf_auth_type type)
+{
+	switch (type) {
+	case CONF_AUTH_TRUST:
+	case CONF_AUTH_ANY:
+		return AUTH_METHOD_TRUST;
+	case CONF_AUTH_PLAIN:
+		return AUTH_METHOD_PASSWORD;
+	case CONF_AUTH_MD5:
+		return AUTH_METHOD_MD5;
+	case CONF_AUTH_SCRAM:
+		return AUTH_METHOD_SCRAM;
+	case CONF_AUTH_CERT:
+		return AUTH_METHOD_CERT;
+	case CONF_AUTH_PEER:
+		return AUTH_METHOD_PEER;
+	case CONF_AUTH_HBA:
+		return AUTH_METHOD_HBA;
+	}
+	return AUTH_METHOD_REJECT;
+}
+
+/* What is stored of the user, or NULL. */
+static const char *stored_secret(const struct client *c)
+{
+	const struct client_login *l = c->login;
+	const struct conf_user *cu = config_user(c->worker->runtime->config, str_of(l->user));
+	const struct userdb_user *u = userdb_find(l->users, str_of(l->user));
+	if (u)
+		return u->secret;
+	return cu ? cu->password : NULL;
+}
+
+/* One text for every reason, so that it does not tell whether the user exists. */
+static void auth_failed(struct client *c)
+{
+	const char *how = c->login->method == AUTH_METHOD_CERT   ? "certificate"
+	                  : c->login->method == AUTH_METHOD_PEER ? "peer"
+	                                                         : "password";
+	bool by_password = how[0] == 'p' && how[1] == 'a';
+	struct pgerr err;
+	pgerr_set_fatal(&err, by_password ? SQLSTATE_INVALID_PASSWORD : SQLSTATE_INVALID_AUTHORIZATION,
+	                "%s authentication failed for user \"%s\"", how, c->login->user);
+	client_close(c, &err, err.message);
+}
+
+static void ask_sasl(struct client *c)
+{
+	static const char *const plain[] = { SCRAM_MECHANISM };
+	static const char *const both[] = { SCRAM_MECHANISM_PLUS, SCRAM_MECHANISM };
+	struct wire_writer ww = login_begin_reply(c);
+	bool tls = stream_is_tls(&c->stream);
+	msg_put_auth_sasl(&ww, tls ? both : plain, tls ? 2 : 1);
+	login_send_reply(c, &ww);
+}
+
+static void begin_exchange(struct client *c)
+{
+	struct client_login *l = c->login;
+	struct wire_writer ww = login_begin_reply(c);
+	switch (l->exchange) {
+	case AUTH_EXCHANGE_NONE:
+		login_done(c);
+		return;
+	case AUTH_EXCHANGE_CLEARTEXT:
+		msg_put_auth_cleartext(&ww);
+		login_send_reply(c, &ww);
+		return;
+	case AUTH_EXCHANGE_MD5:
+		if (RAND_bytes(l->salt, sizeof l->salt) != 1) {
+			login_refuse(c, SQLSTATE_INTERNAL_ERROR, "no random bytes");
+			return;
+		}
+		msg_put_auth_md5(&ww, l->salt);
+		login_send_reply(c, &ww);
+		return;
+	case AUTH_EXCHANGE_SCRAM:
+	case AUTH_EXCHANGE_SCRAM_MOCK:
+		ask_sasl(c);
+		return;
+	case AUTH_EXCHANGE_REJECT:
+		auth_failed(c);
+	}
+}
+
+/* The certificate was verified, and its name may be the user by the rule's map. */
+static bool certificate_fits(const struct client *c, const char *map)
+{
+	char cn[256];
+	return stream_is_tls(&c->stream) && tls_peer_cn(stream_ssl(&c->stream), cn, sizeof cn) &&
+	       ident_allows(c->worker->runtime->idents, map, cn, c->login->user);
+}
+
+/* The operating system's user at the other end of the unix socket may be the user that the client says. */
+static bool peer_fits(const struct client *c, const char *map)
+{
+	uid_t uid;
+	gid_t gid;
+	pid_t pid;
+	struct passwd pw, *found = NULL;
+	char room[1024];
+	return c->login->is_unix && net_peer_cred(c->stream.fd, &uid, &gid, &pid) &&
+	       getpwuid_r(uid, &pw, room, sizeof room, &found) == 0 && found &&
+	       ident_allows(c->worker->runtime->idents, map, found->pw_name, c->login->user);
+}
+
+static bool console_by_socket(const struct client *c)
+{
+	uid_t uid;
+	gid_t gid;
+	pid_t pid;
+	const char *u = c->login->user, *d = c->login->database;
+	return c->login->is_unix && (strcmp(u, "pgbouncer") == 0 || strcmp(u, "pgweir") == 0) &&
+	       (strcmp(d, "pgbouncer") == 0 || strcmp(d, "pgweir") == 0) &&
+	       net_peer_cred(c->stream.fd, &uid, &gid, &pid) && uid == geteuid();
+}
+
+/* As PostgreSQL says it, without a hint at who exists. */
+static void refuse_by_rules(struct client *c, const struct hba_verdict *v)
+{
+	const struct client_login *l = c->login;
+	char host[NET_NAME_SIZE] = "[local]";
+	struct pgerr err;
+	if (!l->is_unix)
+		net_addr_host(c->peer, host, sizeof host);
+	pgerr_set_fatal(&err, SQLSTATE_INVALID_AUTHORIZATION, "%s host \"%s\", user \"%s\", database \"%s\", %s",
+	                v->matched ? "auth_hba_file rejects connection for" : "no entry in auth_hba_file for", host,
+	                l->user, l->is_physical ? "replication" : l->database,
+	                stream_is_tls(&c->stream) ? "SSL encryption" : "no encryption");
+	client_close(c, &err, err.message);
+}
+
+static struct hba_verdict ask_rules(const struct client *c)
+{
+	const struct client_login *l = c->login;
+	const struct hba_query q = {
+		.transport = l->is_unix                  ? HBA_UNIX
+		             : stream_is_tls(&c->stream) ? HBA_TCP_TLS
+		                                         : HBA_TCP_PLAIN,
+		.addr = l->is_unix ? NULL : (const struct sockaddr *)&c->peer->ss,
+		.database = str_of(l->database),
+		.user = str_of(l->user),
+		.is_physical_replication = l->is_physical,
+	};
+	return hba_match(c->worker->runtime->hba, &q);
+}
+
+/* The method is known: what to ask the client for? */
+static void pick_exchange(struct client *c, const char *map)
+{
+	struct client_login *l = c->login;
+	const char *secret = stored_secret(c);
+	if (l->method == AUTH_METHOD_CERT) {
+		l->exchange = certificate_fits(c, map) ? AUTH_EXCHANGE_NONE : AUTH_EXCHANGE_REJECT;
+	} else if (l->method == AUTH_METHOD_PEER) {
+		l->exchange = peer_fits(c, map) ? AUTH_EXCHANGE_NONE : AUTH_EXCHANGE_REJECT;
+	} else {
+		enum secret_kind kind = secret ? secret_parse(str_of(secret)) : userdb_typical_kind(l->users);
+		l->exchange = auth_exchange_pick(l->method, kind);
+	}
+	begin_exchange(c);
+}
+
+void auth_begin(struct client *c)
+{
+	struct client_login *l = c->login;
+	struct hba_verdict v = { true, method_of(c->worker->runtime->config->auth_type), 0, NULL };
+	client_set_state(c, CLIENT_AUTH);
+	if (console_by_socket(c)) {
+		l->exchange = AUTH_EXCHANGE_NONE;
+		begin_exchange(c);
+		return;
+	}
+	if (v.method == AUTH_METHOD_HBA)
+		v = ask_rules(c);
+	l->method = v.method;
+	if (v.method == AUTH_METHOD_REJECT)
+		refuse_by_rules(c, &v);
+	else
+		pick_exchange(c, v.map);
+}
+
+static bool make_verifier(struct client *c, struct scram_verifier *v, bool *is_mock)
+{
+	struct client_login *l = c->login;
+	uint32_t iterations = (uint32_t)c->worker->runtime->config->scram_iterations;
+	const struct userdb_user *u = userdb_find(l->users, str_of(l->user));
+	const char *secret = stored_secret(c);
+	*is_mock = false;
+	if (l->exchange == AUTH_EXCHANGE_SCRAM && u && userdb_verifier(l->users, u, iterations, v))
+		return true;
+	if (l->exchange == AUTH_EXCHANGE_SCRAM && !u && secret && secret_parse(str_of(secret)) == SECRET_PLAIN)
+		return scram_verifier_make(str_of(secret), iterations, v);
+	*is_mock = true;
+	return scram_verifier_mock(str_of(l->user), iterations, v);
+}
+
+static bool start_scram(struct client *c, const struct msg_sasl_initial *m)
+{
+	struct client_login *l = c->login;
+	uint8_t binding[TLS_HASH_MAX];
+	size_t binding_len = 0;
+	struct scram_verifier v;
+	struct scram_server_options o = { .verifier = &v, .mechanism = m->mechanism };
+	o.binding_offered =
+	    stream_is_tls(&c->stream) && tls_endpoint_own(stream_ssl(&c->stream), binding, &binding_len);
+	o.binding_data = (struct str){ (char *)binding, binding_len };
+	if (!make_verifier(c, &v, &o.is_mock) || !scram_server_init(&l->scram, &o)) {
+		login_refuse(c, SQLSTATE_PROTOCOL_VIOLATION,
+		             "client selected an invalid SASL authentication mechanism");
+		return false;
+	}
+	l->sasl_started = true;
+	return true;
+}
+
+static void on_sasl(struct client *c, const struct frame *f)
+{
+	struct client_login *l = c->login;
+	struct msg_sasl_initial first;
+	struct str in, out;
+	if (!l->sasl_started) {
+		if (!msg_parse_sasl_initial(f->body, f->body_len, &first)) {
+			login_refuse(c, SQLSTATE_PROTOCOL_VIOLATION, "invalid SASLInitialResponse message");
+			return;
+		}
+		if (!start_scram(c, &first))
+			return;
+		in = first.has_data ? first.data : STR("");
+	} else if (!msg_parse_sasl_response(f->body, f->body_len, &in)) {
+		login_refuse(c, SQLSTATE_PROTOCOL_VIOLATION, "invalid SASLResponse message");
+		return;
+	}
+	enum scram_result r = scram_server_step(&l->scram, in, &out);
+	if (r == SCRAM_FAILED) {
+		if (scram_failure_is_protocol(l->scram.failure))
+			login_refuse(c, SQLSTATE_PROTOCOL_VIOLATION, scram_failure_text(l->scram.failure));
+		else
+			auth_failed(c);
+		return;
+	}
+	struct wire_writer ww = login_begin_reply(c);
+	if (r == SCRAM_CONTINUE)
+		msg_put_auth_sasl_continue(&ww, out);
+	else
+		msg_put_auth_sasl_final(&ww, out);
+	if (!login_send_reply(c, &ww) || r != SCRAM_DONE)
+		return;
+	scram_keys_remember(str_of(l->user), &l->scram.verifier, l->scram.keys.client_key, l->scram.keys.server_key);
+	login_done(c);
+}
+
+static void on_password(struct client *c, const struct frame *f)
+{
+	struct client_login *l = c->login;
+	const char *secret = stored_secret(c);
+	struct str given, stored = str_of(secret ? secret : "");
+	if (!msg_parse_password(f->body, f->body_len, &given)) {
+		login_refuse(c, SQLSTATE_PROTOCOL_VIOLATION, "invalid password packet");
+		return;
+	}
+	bool right = l->exchange == AUTH_EXCHANGE_MD5 ? password_check_md5(stored, str_of(l->user), l->salt, given)
+	                                              : password_check_clear(stored, str_of(l->user), given);
+	if (right && secret)
+		login_done(c);
+	else
+		auth_failed(c);
+}
+
+void auth_on_message(struct client *c, const struct frame *f)
+{
+	if (c->login->exchange == AUTH_EXCHANGE_SCRAM || c->login->exchange == AUTH_EXCHANGE_SCRAM_MOCK)
+		on_sasl(c, f);
+	else
+		on_password(c, f);
+}

@@ -1,0 +1,39 @@
+/* src/proxy/client_login_priv.h - what the start-up packet (client_login.c) and authentication (client_auth.c) share.
+ */
+#ifndef PROXY_CLIENT_LOGIN_PRIV_H
+#define PROXY_CLIENT_LOGIN_PRIV_H
+
+#include "auth/password.h"
+#include "auth/scram.h"
+#include "proxy/client_login.h"
+#include "wire/msg.h"
+
+struct userdb;
+
+struct client_login {
+	bool is_unix;
+	bool gss_refused, tls_asked;
+	bool sasl_started;
+	bool is_replication, is_physical; /* physical: not for one database */
+	uint8_t key_len;                  /* of the cancel key: protocol 3.2 allows long ones */
+	enum auth_method method;
+	enum auth_exchange exchange;
+	uint8_t salt[MD5_SALT_BYTES];
+	struct scram_server scram;
+	struct userdb *users;  /* owned reference */
+	char *user, *database; /* owned */
+	uint64_t since_us;
+};
+
+/* Ends the client with a FATAL error. */
+void login_refuse(struct client *c, enum sqlstate id, const char *text);
+struct wire_writer login_begin_reply(struct client *c);
+bool login_send_reply(struct client *c, struct wire_writer *ww);
+bool login_is_console(const char *database);
+void login_done(struct client *c); /* it is who it says */
+
+/* --- client_auth.c --- */
+void auth_begin(struct client *c);
+void auth_on_message(struct client *c, const struct frame *f); /* a password or SASL message */
+
+#endif
