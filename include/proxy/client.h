@@ -35,6 +35,7 @@
 struct dbuser;
 struct params;
 struct pool;
+struct segment_waiting;
 struct server;
 struct sql_shape;
 struct worker;
@@ -118,21 +119,22 @@ struct client {
 	struct buf in;
 	size_t emitted;
 	struct client_segment seg;
-	uint64_t raw_left;      /* bytes of a large message of the client still to stream */
-	bool raw_drop;          /* these bytes go nowhere */
-	bool fail_next;         /* LOST while idle: *failure is due as the answer to the next statement */
-	bool skip_to_sync;      /* an error was answered here in mid-segment */
-	bool busy;              /* client_process() is on the stack */
-	bool look_again;        /* it was called again meanwhile */
-	bool quiet_end;         /* close once what is pending has been sent */
-	uint32_t pins;          /* reasons by bit, sql/facts */
-	uint32_t tx_flags;      /* facts' flags of the transaction so far */
-	struct sql_begin begin; /* DEFERRED: what was asked for */
-	bool tx_read_only;      /* the open transaction is declared READ ONLY */
-	bool tx_has_state;      /* it has a savepoint, a cursor, a setting of its own: it cannot move */
-	uint64_t arrived_round; /* strong: the round at which the running request arrived */
-	uint64_t pos;           /* B2: round of this client's last answer from the primary */
-	uint64_t read_round;    /* round of its last answer from standby read_host */
+	struct segment_waiting *waiting; /* owned; the scan of the segment that waits for a server, or NULL */
+	uint64_t raw_left;               /* bytes of a large message of the client still to stream */
+	bool raw_drop;                   /* these bytes go nowhere */
+	bool fail_next;                  /* LOST while idle: *failure is due as the answer to the next statement */
+	bool skip_to_sync;               /* an error was answered here in mid-segment */
+	bool busy;                       /* client_process() is on the stack */
+	bool look_again;                 /* it was called again meanwhile */
+	bool quiet_end;                  /* close once what is pending has been sent */
+	uint32_t pins;                   /* reasons by bit, sql/facts */
+	uint32_t tx_flags;               /* facts' flags of the transaction so far */
+	struct sql_begin begin;          /* DEFERRED: what was asked for */
+	bool tx_read_only;               /* the open transaction is declared READ ONLY */
+	bool tx_has_state;               /* it has a savepoint, a cursor, a setting of its own: it cannot move */
+	uint64_t arrived_round;          /* strong: the round at which the running request arrived */
+	uint64_t pos;                    /* B2: round of this client's last answer from the primary */
+	uint64_t read_round;             /* round of its last answer from standby read_host */
 	struct host *read_host;
 	uint64_t need_round; /* WAIT_FRESH: a standby must be fresh as of later than this */
 	uint64_t wait_since_us, connected_us, request_us, xact_us, fresh_deadline_us, primary_deadline_us;

@@ -5,9 +5,9 @@
 #include "proxy/relay.h"
 #include "wire/pgerr.h"
 
-struct worker;
-
-void relay_drop_scan(struct worker *w);
+/* What the client's next segment is: looked at once, until relay_drop_scan(). */
+struct segment *relay_scan(struct client *c);
+void relay_drop_scan(struct client *c); /* idempotent */
 /* A segment that ends with a large message is given up before it was sent: the bytes of that message still to come must
  * not be read as messages.  Returns how the segment ends for the client. */
 enum segment_end relay_discard_large(struct client *c, const struct segment *seg);

@@ -62,14 +62,37 @@ struct segment {
 	struct route_verdict verdict; /* of the strictest part */
 	bool has_verdict;             /* a statement was seen */
 	bool shows_time;
-	int consistency;    /* enum consistency of a hint, or -1 */
-	struct pgerr error; /* BAD */
+	int consistency;          /* enum consistency of a hint, or -1 */
+	uint64_t facts_id;        /* of the catalog that the verdict and pins are made with; 0: none */
+	struct pgerr *error;      /* BAD; borrowed from the worker */
+	struct segment_msg *msgs; /* borrowed from whatever holds the segment */
+};
+
+/* A worker's scratch for the segment that it looks at. */
+struct segment_scratch {
+	struct segment seg;
+	struct pgerr error;
 	struct segment_msg msgs[SEGMENT_MESSAGES_MAX];
 };
+void segment_scratch_init(struct segment_scratch *s);
 
 /* Looks at the n bytes at p; fills *seg.  Release with segment_done().  `policy`: wish and transaction of the client.
  */
 void segment_scan(struct client *c, const uint8_t *p, size_t n, struct route_policy policy, struct segment *seg);
 void segment_done(struct worker *w, struct segment *seg);
+
+/* --- the scan of a client that has to wait for a server ---
+ *
+ *   worker's scratch --segment_keep()--> client.waiting --segment_kept()--> sent, then segment_forget()
+ *
+ * It spares the second look at each request of a client that queues.  Small segments only; what does not fit is looked
+ * at again.  The objects are recycled by the worker, so that idle clients own none. */
+struct segment_waiting;
+/* Takes what is in *seg, the worker's scratch, which is empty afterwards as after segment_done(). */
+void segment_keep(struct client *c, struct segment *seg);
+/* What was kept; NULL when there is nothing, or it is not true any more: the bytes have moved, or the facts have. */
+struct segment *segment_kept(struct client *c);
+void segment_forget(struct client *c); /* idempotent */
+void segment_waiting_free_all(struct worker *w);
 
 #endif

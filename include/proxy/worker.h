@@ -69,13 +69,15 @@ struct worker {
 	struct loop_timer tick; /* coarse: time-outs, ageing */
 	unsigned ticks;
 	uint64_t fresh_timer_at_us;
-	struct loop_timer fresh_timer; /* runs only while fresh_wait has somebody */
-	uint8_t *scratch;              /* owned; WORKER_SCRATCH_BYTES with head room before it */
-	struct buf out;                /* one segment for a server, being put together */
-	struct buf reply;              /* small replies of ours, being put together */
-	struct segment segment;        /* scratch of the scan */
-	struct client *segment_of;     /* whose segment that is; NULL: nobody's */
-	void *free_blocks;             /* stack of CLIENT_BLOCK_BYTES blocks */
+	struct loop_timer fresh_timer;        /* runs only while fresh_wait has somebody */
+	uint8_t *scratch;                     /* owned; WORKER_SCRATCH_BYTES with head room before it */
+	struct buf out;                       /* one segment for a server, being put together */
+	struct buf reply;                     /* small replies of ours, being put together */
+	struct segment_scratch scan;          /* the segment being looked at */
+	struct client *segment_of;            /* whose segment that is; NULL: nobody's */
+	struct segment_waiting *free_waiting; /* stack of recycled ones */
+	unsigned n_free_waiting;
+	void *free_blocks; /* stack of CLIENT_BLOCK_BYTES blocks */
 	unsigned n_free_blocks;
 	_Atomic int n_clients;
 	struct worker_stats stats;

@@ -338,8 +338,7 @@ void client_close(struct client *c, const struct pgerr *err, const char *why)
 	client_stmts_deinit(&c->stmts, &w->texts);
 	shape_unref(c->seg.shape);
 	c->seg.shape = NULL;
-	if (w->segment_of == c)
-		relay_drop_scan(w);
+	relay_drop_scan(c);
 	params_unref(&w->params, c->profile);
 	params_unref(&w->params, c->startup);
 	params_unref(&w->params, c->view);
@@ -359,14 +358,14 @@ static void drop_failed_segment(struct client *c, const struct pgerr *err)
 	enum segment_end end = c->seg.open ? SEGMENT_OPEN : SEGMENT_SYNC;
 	if (c->raw_left)
 		c->raw_drop = true;
+	relay_drop_scan(c);
 	if (begun) {
 		buf_consume(&c->in, c->emitted);
 	} else {
-		relay_drop_scan(w);
-		segment_scan(c, buf_head(&c->in), buf_len(&c->in), plan_policy(c), &w->segment);
-		end = relay_discard_large(c, &w->segment);
-		buf_consume(&c->in, w->segment.len);
-		segment_done(w, &w->segment);
+		struct segment *seg = relay_scan(c);
+		end = relay_discard_large(c, seg);
+		buf_consume(&c->in, seg->len);
+		relay_drop_scan(c);
 	}
 	c->emitted = 0;
 	c->seg.open = c->seg.kept = false;

@@ -240,7 +240,7 @@ void plan_segment(const struct client *c, const struct segment *seg, bool full, 
 	switch (seg->end) {
 	case SEGMENT_BAD:
 		plan->action = PLAN_PROTOCOL;
-		plan->error = seg->error;
+		plan->error = *seg->error;
 		return;
 	case SEGMENT_TERMINATE:
 		plan->action = PLAN_TERMINATE;

@@ -229,21 +229,36 @@ void relay_server_refused(struct client *c, const struct pgerr *err)
 	client_close(c, &copy, copy.message);
 }
 
-static struct segment *scan_now(struct client *c)
+struct segment *relay_scan(struct client *c)
 {
 	struct worker *w = c->worker;
+	struct segment *seg = &w->scan.seg;
 	if (w->segment_of == c)
-		return &w->segment;
-	relay_drop_scan(w);
-	segment_scan(c, buf_head(&c->in) + c->emitted, buf_len(&c->in) - c->emitted, plan_policy(c), &w->segment);
+		return seg;
+	if (w->segment_of)
+		relay_drop_scan(w->segment_of);
+	segment_scan(c, buf_head(&c->in) + c->emitted, buf_len(&c->in) - c->emitted, plan_policy(c), seg);
 	w->segment_of = c;
-	return &w->segment;
+	return seg;
 }
 
-void relay_drop_scan(struct worker *w)
+void relay_drop_scan(struct client *c)
 {
-	if (w->segment_of)
-		segment_done(w, &w->segment);
+	struct worker *w = c->worker;
+	segment_forget(c);
+	if (w->segment_of != c)
+		return;
+	segment_done(w, &w->scan.seg);
+	w->segment_of = NULL;
+}
+
+/* The client waits for its server: what was found out about its segment waits with it. */
+static void keep_scan(struct client *c)
+{
+	struct worker *w = c->worker;
+	if (w->segment_of != c)
+		return;
+	segment_keep(c, &w->scan.seg);
 	w->segment_of = NULL;
 }
 
@@ -305,17 +320,18 @@ static void start(struct client *c, struct server *s)
 		relay_start_welcome(c, s);
 		return;
 	}
-	struct segment *seg = scan_now(c);
+	struct segment *seg = segment_kept(c);
+	if (!seg)
+		seg = relay_scan(c);
 	if (!c->seg.open && s->tx == MSG_TX_IDLE && emit_needs_own_step(c, s, seg)) {
 		c->seg.own_step = true;
-		relay_drop_scan(c->worker);
+		relay_drop_scan(c);
 		if (emit_prelude_only(c, s) == EMIT_SENT)
 			note_dispatch(c, s);
 		return;
 	}
 	dispatch(c, s, seg);
-	if (c->worker->segment_of == c)
-		relay_drop_scan(c->worker);
+	relay_drop_scan(c);
 }
 
 /* The prelude's own ReadyForQuery has come. */
@@ -384,7 +400,7 @@ static bool answer_locally(struct client *c, struct segment *seg, const struct p
 	c->fail_next = false;
 	enum segment_end end = relay_discard_large(c, seg);
 	bool alive = plan->action == PLAN_LOCAL ? local_answer(c, seg) : local_reject(c, end, &plan->error);
-	relay_drop_scan(c->worker);
+	relay_drop_scan(c);
 	if (alive)
 		buf_consume(&c->in, len);
 	return alive;
@@ -396,7 +412,7 @@ static void move_to_primary(struct client *c)
 	c->seg.moving = true;
 	c->seg.sent_us = loop_now_us(c->worker->loop);
 	client_set_state(c, CLIENT_ACTIVE);
-	relay_drop_scan(c->worker);
+	relay_drop_scan(c);
 	if (emit_end_of_move(c, c->srv) == EMIT_BROKEN)
 		return;
 }
@@ -453,25 +469,24 @@ static void drop_stray_copy(struct client *c)
 /* One segment of an idle client. False: nothing more can be done now. */
 bool relay_next_segment(struct client *c)
 {
-	struct worker *w = c->worker;
 	struct plan plan;
 	drop_stray_copy(c);
 	if (c->skip_to_sync)
 		skip_to_sync(c);
 	if (c->skip_to_sync || buf_len(&c->in) == 0 || c->raw_left)
 		return false;
-	struct segment *seg = scan_now(c);
+	struct segment *seg = relay_scan(c);
 	plan_segment(c, seg, is_full(c, seg), &plan);
 	switch (plan.action) {
 	case PLAN_WAIT:
-		relay_drop_scan(w);
+		relay_drop_scan(c);
 		return false;
 	case PLAN_TERMINATE:
-		relay_drop_scan(w);
+		relay_drop_scan(c);
 		client_close(c, NULL, "client closed the session");
 		return false;
 	case PLAN_PROTOCOL:
-		relay_drop_scan(w);
+		relay_drop_scan(c);
 		client_close(c, &plan.error, plan.error.message);
 		return false;
 	case PLAN_LOCAL:
@@ -489,8 +504,7 @@ bool relay_next_segment(struct client *c)
 	case PLAN_FORWARD:
 		begin_segment(c, &plan, seg);
 		relay_request(c);
-		if (c->worker->segment_of == c)
-			relay_drop_scan(w);
+		keep_scan(c);
 		return false;
 	}
 	return false;
@@ -601,7 +615,7 @@ static bool skip_open_segment(struct client *c)
 static void reroute_open(struct client *c)
 {
 	struct server *s = c->srv;
-	relay_drop_scan(c->worker);
+	relay_drop_scan(c);
 	if (emit_sync(s, true) == EMIT_BROKEN)
 		return;
 	relay_retry(c, ROLE_PRIMARY);
@@ -615,10 +629,10 @@ static bool open_part(struct client *c)
 		return skip_open_segment(c);
 	if (buf_len(&c->in) == c->emitted)
 		return false;
-	struct segment *seg = scan_now(c);
+	struct segment *seg = relay_scan(c);
 	plan_segment(c, seg, true, &plan);
 	if (plan.action == PLAN_PROTOCOL || plan.action == PLAN_TERMINATE || plan.action == PLAN_WAIT) {
-		relay_drop_scan(c->worker);
+		relay_drop_scan(c);
 		if (plan.action == PLAN_PROTOCOL)
 			client_close(c, &plan.error, plan.error.message);
 		else if (plan.action == PLAN_TERMINATE)
@@ -632,8 +646,7 @@ static bool open_part(struct client *c)
 		return false;
 	}
 	dispatch(c, s, seg);
-	if (c->worker->segment_of == c)
-		relay_drop_scan(c->worker);
+	relay_drop_scan(c);
 	return c->state == CLIENT_ACTIVE && c->srv == s && (c->seg.open || c->raw_left);
 }
 
@@ -661,8 +674,7 @@ void relay_continue(struct client *c)
 void relay_retry(struct client *c, enum server_role role)
 {
 	struct server *s = c->srv;
-	if (c->worker->segment_of == c)
-		relay_drop_scan(c->worker);
+	relay_drop_scan(c);
 	reply_abandon(s);
 	if (s) {
 		forget_kept(c, s);

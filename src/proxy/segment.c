@@ -4,10 +4,12 @@
  * same segment made it mean, and only then what the client's table says: neither has happened yet. */
 #include "proxy/segment.h"
 
+#include "base/mem.h"
 #include "proxy/client.h"
 #include "proxy/database.h"
 #include "proxy/pstmt.h"
 #include "proxy/worker.h"
+#include "sql/catalog.h"
 #include "sql/shapes.h"
 #include "wire/frame.h"
 #include "wire/msg.h"
@@ -24,8 +26,8 @@ struct scan {
 static void bad(struct segment *seg, uint8_t type)
 {
 	seg->end = SEGMENT_BAD;
-	pgerr_set_bad_message(&seg->error, FRAME_FROM_CLIENT, type);
-	seg->error.severity = PGERR_FATAL;
+	pgerr_set_bad_message(seg->error, FRAME_FROM_CLIENT, type);
+	seg->error->severity = PGERR_FATAL;
 }
 
 /* --- classification --- */
@@ -155,7 +157,7 @@ static void scan_parse(struct scan *sc, struct segment_msg *m, const uint8_t *bo
 	m->text = stmt_texts_intern(&sc->c->worker->texts, body + msg.name.n + 1, len - msg.name.n - 1);
 	if (!m->text) {
 		sc->seg->end = SEGMENT_BAD;
-		pgerr_set_fatal(&sc->seg->error, SQLSTATE_OUT_OF_MEMORY, "out of memory");
+		pgerr_set_fatal(sc->seg->error, SQLSTATE_OUT_OF_MEMORY, "out of memory");
 		return;
 	}
 	sc->seg->parses = true;
@@ -287,8 +289,8 @@ static void scan_message(struct scan *sc, struct segment_msg *m, const uint8_t *
 		return;
 	default:
 		seg->end = SEGMENT_BAD;
-		pgerr_set_bad_type(&seg->error, FRAME_FROM_CLIENT, m->type);
-		seg->error.severity = PGERR_FATAL;
+		pgerr_set_bad_type(seg->error, FRAME_FROM_CLIENT, m->type);
+		seg->error->severity = PGERR_FATAL;
 	}
 }
 
@@ -352,6 +354,8 @@ static void reset(struct segment *seg)
 	seg->verdict = (struct route_verdict){ .target = ROUTE_STAY, .reason = REASON_EMPTY };
 }
 
+static uint64_t facts_id(const struct catalog *catalog) { return catalog ? catalog_id(catalog) : 0; }
+
 void segment_scan(struct client *c, const uint8_t *p, size_t n, struct route_policy policy, struct segment *seg)
 {
 	bool proved = true;
@@ -359,6 +363,7 @@ void segment_scan(struct client *c, const uint8_t *p, size_t n, struct route_pol
 	reset(seg);
 	const struct catalog *catalog = dbuser_catalog(c->du, &proved);
 	sc.catalog = proved ? catalog : NULL;
+	seg->facts_id = facts_id(sc.catalog);
 	while ((seg->end == SEGMENT_NOTHING || seg->end == SEGMENT_OPEN) && seg->n < SEGMENT_MESSAGES_MAX) {
 		struct frame_head h = { 0 };
 		size_t left = n - seg->len;
@@ -393,4 +398,92 @@ void segment_done(struct worker *w, struct segment *seg)
 	shape_unref(seg->shape);
 	seg->shape = NULL;
 	seg->n = 0;
+}
+
+void segment_scratch_init(struct segment_scratch *s)
+{
+	s->seg.n = 0;
+	s->seg.shape = NULL;
+	s->seg.error = &s->error;
+	s->seg.msgs = s->msgs;
+}
+
+/* --- the scan of a client that waits --- */
+
+enum { WAITING_MESSAGES_MAX = 8, FREE_WAITING_MAX = 1024 };
+
+struct segment_waiting {
+	struct segment_waiting *next; /* in worker.free_waiting */
+	const uint8_t *at;            /* where the segment's bytes stood: all its strings point there */
+	struct segment seg;
+	struct segment_msg msgs[WAITING_MESSAGES_MAX];
+};
+
+static const uint8_t *place_of(const struct client *c) { return buf_head(&c->in) + c->emitted; }
+
+static struct segment_waiting *waiting_new(struct worker *w)
+{
+	struct segment_waiting *k = w->free_waiting;
+	if (!k)
+		return mem_try_alloc(sizeof *k);
+	w->free_waiting = k->next;
+	w->n_free_waiting--;
+	return k;
+}
+
+void segment_keep(struct client *c, struct segment *seg)
+{
+	struct segment_waiting *k = seg->n <= WAITING_MESSAGES_MAX ? waiting_new(c->worker) : NULL;
+	CHECK(!c->waiting);
+	if (!k) {
+		segment_done(c->worker, seg);
+		return;
+	}
+	k->at = place_of(c);
+	k->seg = *seg;
+	k->seg.msgs = k->msgs;
+	memcpy(k->msgs, seg->msgs, seg->n * sizeof k->msgs[0]);
+	seg->shape = NULL;
+	seg->n = 0;
+	c->waiting = k;
+}
+
+struct segment *segment_kept(struct client *c)
+{
+	struct segment_waiting *k = c->waiting;
+	bool proved;
+	if (!k)
+		return NULL;
+	const struct catalog *catalog = dbuser_catalog(c->du, &proved);
+	if (k->at == place_of(c) && k->seg.facts_id == facts_id(proved ? catalog : NULL))
+		return &k->seg;
+	segment_forget(c);
+	return NULL;
+}
+
+void segment_forget(struct client *c)
+{
+	struct segment_waiting *k = c->waiting;
+	struct worker *w = c->worker;
+	if (!k)
+		return;
+	c->waiting = NULL;
+	segment_done(w, &k->seg);
+	if (w->n_free_waiting >= FREE_WAITING_MAX) {
+		mem_free(k);
+		return;
+	}
+	k->next = w->free_waiting;
+	w->free_waiting = k;
+	w->n_free_waiting++;
+}
+
+void segment_waiting_free_all(struct worker *w)
+{
+	struct segment_waiting *k;
+	while ((k = w->free_waiting)) {
+		w->free_waiting = k->next;
+		mem_free(k);
+	}
+	w->n_free_waiting = 0;
 }

@@ -245,6 +245,7 @@ static void worker_init(struct worker *w, unsigned index, struct runtime *runtim
 	TAILQ_INIT(&w->clients);
 	TAILQ_INIT(&w->fresh_wait);
 	TAILQ_INIT(&w->role_wait);
+	segment_scratch_init(&w->scan);
 	w->scratch = mem_alloc(WORKER_SCRATCH_BYTES);
 	w->rng = ((uint64_t)getpid() << 32) ^ index ^ loop_now_us(w->loop);
 	loop_timer_init(&w->tick, w->loop, on_tick);
@@ -306,6 +307,7 @@ static void worker_free(struct worker *w)
 		(void)!worker_block_get(w, &b);
 		buf_deinit(&b);
 	}
+	segment_waiting_free_all(w);
 	runtime_unref(w->runtime);
 }
 

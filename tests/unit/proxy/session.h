@@ -38,6 +38,7 @@ static inline struct session *session_new(const char *ini)
 	config_errors_free(&errs);
 	assert_non_null(x->config);
 	params_table_init(&x->worker.params);
+	segment_scratch_init(&x->worker.scan);
 	empty = x->worker.params.empty;
 	x->worker.shapes = shapes_new(1000, 1024 * 1024);
 	stmt_texts_init(&x->worker.texts, 1024, shape_unref);
@@ -70,6 +71,8 @@ static inline struct session *session_new(const char *ini)
 static inline void session_free(struct session *x)
 {
 	struct worker *w = &x->worker;
+	segment_forget(&x->client);
+	segment_waiting_free_all(w);
 	client_stmts_deinit(&x->client.stmts, &w->texts);
 	assert_int_equal(HASH_COUNT(w->texts.by_key), w->texts.n_unused);
 	stmt_texts_deinit(&w->texts);

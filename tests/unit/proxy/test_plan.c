@@ -19,7 +19,7 @@ static int setup(void **state)
 	(void)state;
 	x = session_new("[databases]\napp = host=h\n[pgweir]\npool_mode = transaction\n");
 	c = &x->client;
-	seg = &x->worker.segment;
+	seg = &x->worker.scan.seg;
 	server = (struct server){ 0 };
 	buf_clear(&in);
 	ww_init(&ww, &in);

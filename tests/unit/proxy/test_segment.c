@@ -16,7 +16,7 @@ static const struct route_policy autocommit = { ROUTE_WISH_AUTO, ROUTE_TX_NONE }
 static int setup_with(const char *ini)
 {
 	x = session_new(ini);
-	seg = &x->worker.segment;
+	seg = &x->worker.scan.seg;
 	buf_clear(&in);
 	ww_init(&ww, &in);
 	return 0;
@@ -116,8 +116,8 @@ static void assert_verdict(enum route_target target, enum route_reason reason)
 static void assert_bad(const char *sqlstate)
 {
 	assert_int_equal(seg->end, SEGMENT_BAD);
-	assert_string_equal(seg->error.sqlstate, sqlstate);
-	assert_int_equal(seg->error.severity, PGERR_FATAL);
+	assert_string_equal(seg->error->sqlstate, sqlstate);
+	assert_int_equal(seg->error->severity, PGERR_FATAL);
 }
 
 /* --- where a segment ends --- */
@@ -699,6 +699,85 @@ static void test_largest_message_that_is_kept(void **state)
 	assert_int_equal(seg->end, SEGMENT_NOTHING);
 }
 
+/* --- the scan of a client that waits --- */
+
+/* The input is the client's own from here on. */
+static void keep(void)
+{
+	x->client.in = in;
+	in = (struct buf){ 0 };
+	segment_scan(&x->client, buf_head(&x->client.in), buf_len(&x->client.in), autocommit, seg);
+	segment_keep(&x->client, seg);
+	assert_int_equal(seg->n, 0);
+	assert_null(seg->shape);
+}
+
+static void forget(void)
+{
+	segment_forget(&x->client);
+	assert_null(segment_kept(&x->client));
+	buf_deinit(&x->client.in);
+}
+
+static void test_kept_scan_is_the_scan(void **state)
+{
+	(void)state;
+	for (int round = 0; round < 2; round++) { /* the second time the object is a recycled one */
+		put_statement("select now()");
+		put_sync();
+		size_t len = buf_len(&in);
+		keep();
+		struct segment *kept = segment_kept(&x->client);
+		assert_non_null(kept);
+		assert_int_equal(kept->end, SEGMENT_SYNC);
+		assert_int_equal(kept->len, len);
+		assert_int_equal(kept->n, 4);
+		assert_text(&kept->msgs[0], "select now()");
+		assert_ptr_equal(kept->msgs[1].text, kept->msgs[0].text);
+		assert_int_equal(kept->verdict.target, ROUTE_REPLICA);
+		assert_non_null(kept->shape);
+		assert_ptr_equal(segment_kept(&x->client), kept);
+		forget();
+		ww_init(&ww, &in);
+	}
+}
+
+static void test_kept_scan_is_forgotten_when_the_bytes_move(void **state)
+{
+	(void)state;
+	put_query("select 1");
+	keep();
+	uint8_t *data = x->client.in.data;
+	x->client.in.data = mem_alloc(x->client.in.cap);
+	memcpy(x->client.in.data, data, x->client.in.cap);
+	mem_free(data);
+	assert_null(segment_kept(&x->client));
+	forget();
+}
+
+/* Pins and verdict are as good as the catalog that they were made with. */
+static void test_kept_scan_is_forgotten_when_the_facts_change(void **state)
+{
+	(void)state;
+	put_query("select 1");
+	keep();
+	assert_non_null(segment_kept(&x->client));
+	x->facts.ddl_seq++;
+	assert_null(segment_kept(&x->client));
+	forget();
+}
+
+static void test_long_segment_is_not_kept(void **state)
+{
+	(void)state;
+	for (int i = 0; i < 3; i++)
+		put_statement("select 1");
+	put_sync();
+	keep();
+	assert_null(segment_kept(&x->client));
+	forget();
+}
+
 #define CASE(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 
 int main(void)
@@ -737,6 +816,10 @@ int main(void)
 		CASE(test_large_parse),
 		CASE(test_other_large_messages),
 		CASE(test_largest_message_that_is_kept),
+		CASE(test_kept_scan_is_the_scan),
+		CASE(test_kept_scan_is_forgotten_when_the_bytes_move),
+		CASE(test_kept_scan_is_forgotten_when_the_facts_change),
+		CASE(test_long_segment_is_not_kept),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
