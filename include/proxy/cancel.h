@@ -17,6 +17,7 @@
 
 struct client;
 struct server;
+struct worker;
 
 /* Gives the client a pid (above PostgreSQL's own, positive) and a random key of key_len bytes. */
 void cancel_register(struct client *c, uint8_t key_len);
@@ -29,6 +30,8 @@ void cancel_request(uint32_t pid, struct str key);
 /* Sends the server's own CancelRequest to it.  `fence` (the server itself, or NULL) is kept from reuse until it is
  * known to be delivered. */
 void cancel_server(struct server *s, struct server *fence);
+/* The worker ends, its servers are closed: requests that are still under way are given up. */
+void cancels_free(struct worker *w);
 /* The server is being closed: a request under way must not touch it any more. */
 void cancel_forget_server(struct server *s);
 

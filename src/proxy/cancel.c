@@ -301,6 +301,13 @@ void cancel_server(struct server *s, struct server *fence)
 		fence->cancels++;
 }
 
+void cancels_free(struct worker *w)
+{
+	struct cancel_conn *k;
+	while ((k = LIST_FIRST(&w->cancels)))
+		conn_close(k);
+}
+
 void cancel_forget_server(struct server *s)
 {
 	struct cancel_conn *k;

@@ -11,6 +11,7 @@
 #include "cluster/balance.h"
 #include "cluster/monitor.h"
 #include "io/tls.h"
+#include "proxy/cancel.h"
 #include "proxy/client.h"
 #include "proxy/consistency.h"
 #include "proxy/database.h"
@@ -294,6 +295,7 @@ static void worker_free(struct worker *w)
 	cluster_listener_remove(&w->listener);
 	loop_timer_stop(&w->tick);
 	loop_timer_stop(&w->fresh_timer);
+	cancels_free(w);
 	loop_free(w->loop);
 	dbusers_free(w);
 	stmt_texts_deinit(&w->texts);
