@@ -59,6 +59,10 @@ static inline size_t show_rows_count(const struct show_rows *r) { return r->n_co
 const char *show_cell(const struct show_rows *r, size_t row, unsigned column); /* borrowed; NULL: SQL NULL */
 
 /* --- tables --- */
+enum show_flags {
+	SHOW_USES_USAGE = 1, /* collect and finish work on q->usage */
+	SHOW_ADMIN_ONLY = 2, /* not for stats_users */
+};
 struct show_query;
 struct show_table {
 	const char *name; /* as in SHOW name */
@@ -67,7 +71,7 @@ struct show_table {
 	unsigned n_columns;
 	void (*collect)(struct worker *w, struct show_query *q); /* may be NULL */
 	void (*finish)(struct show_query *q);                    /* may be NULL */
-	bool uses_usage;                                         /* collect and finish work on q->usage */
+	unsigned flags;                                          /* enum show_flags */
 };
 
 /* One asking.  Embedded in the asker's struct; zeroed before show_start(). */

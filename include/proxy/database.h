@@ -77,7 +77,7 @@ struct dbuser {
 	char *server_user;     /* owned; the login on the servers */
 	enum pool_mode pool_mode;
 	char primary_isolation; /* C2: default_transaction_isolation of the primary: 'u' 'c' 'r' 's'; 0 unknown */
-	bool paused;
+	bool paused; /* PAUSE, KILL or SUSPEND: hands out no server; follows proxy/orders.h */
 	struct catalog *catalog; /* owned reference, current as of catalog_version */
 	uint64_t catalog_version;
 	struct welcome welcomes[WELCOMES_MAX];
@@ -93,6 +93,8 @@ struct dbuser *dbuser_get(struct worker *w, struct str database, struct str user
 /* The database's facts: refreshed when a newer version was published.  NULL: none yet. `*proved` says whether they
  * were read after the last DDL that this process has seen. */
 const struct catalog *dbuser_catalog(struct dbuser *du, bool *proved);
+/* Sets du->paused to what stands in proxy/orders.h. */
+void dbuser_follow_orders(struct dbuser *du);
 struct params *dbuser_welcome_find(struct dbuser *du, struct params *profile); /* borrowed or NULL */
 void dbuser_welcome_add(struct dbuser *du, struct params *profile, struct params *status);
 void dbusers_reconfigure(struct worker *w);

@@ -68,6 +68,8 @@ void pool_wait(struct pool *p, struct client *c);
 void pool_unwait(struct pool *p, struct client *c);
 /* A server has become free: hands it to whoever has waited longest, or keeps it. */
 void pool_put(struct pool *p, struct server *s);
+/* The end of a pause: whoever waits gets the servers that are free, then new ones. */
+void pool_resume(struct pool *p);
 /* Opens connections while clients wait and the budget allows it. */
 void pool_grow(struct pool *p);
 /* A pinned server leaves the budget for its pool and counts against max_pinned; false: the limit is reached. */

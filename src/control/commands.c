@@ -11,6 +11,7 @@
 #include "base/mono.h"
 #include "control/lifecycle.h"
 #include "proxy/client.h"
+#include "proxy/orders.h"
 #include "proxy/worker.h"
 #include "sql/lexer.h"
 
@@ -21,6 +22,7 @@ enum shape {
 	ARG_NONE,
 	ARG_ANY,
 	ARG_OPT_DB,
+	ARG_DB,
 	ARG_NUMBER,
 	ARG_TABLE,
 	ARG_SETTING,
@@ -186,7 +188,13 @@ static void on_ordered(void *arg);
 static void on_order_timer(struct loop_timer *t)
 {
 	struct job *job = CONTAINER_OF(t, struct job, timer);
-	job->order.action = DB_COUNT;
+	bool suspends = job->order.action == DB_SUSPEND || job->order.action == DB_COUNT_BUSY;
+	if (suspends && loop_now_us(job->worker->loop) >= job->deadline_us) {
+		job_fail(job, SQLSTATE_QUERY_CANCELED, "suspended, but %u statements still run after suspend_timeout",
+		         job->order.left);
+		return;
+	}
+	job->order.action = suspends ? DB_COUNT_BUSY : DB_COUNT;
 	job->order.left = 0;
 	job->asked = true;
 	if (ask_workers(job->worker->loop, order_worker, on_ordered, job))
@@ -218,8 +226,14 @@ static void start_order(struct job *job, enum db_action action, enum order_wait 
 		job_fail(job, SQLSTATE_INVALID_CATALOG_NAME, "no such database: %s", name);
 		return;
 	}
+	if (action == DB_RESUME && name && orders_of(NULL) & (ORDER_PAUSED | ORDER_SUSPENDED)) {
+		job_fail(job, SQLSTATE_NOT_IN_PREREQUISITE_STATE, "all databases are paused: RESUME them all");
+		return;
+	}
 	job->order = (struct db_order){ .action = action, .database = name };
+	db_order_note(&job->order);
 	job->call.number = wait;
+	job->deadline_us = loop_now_us(job->worker->loop) + cfg->suspend_timeout_us;
 	job->asked = true;
 	if (ask_workers(job->worker->loop, order_worker, on_ordered, job))
 		return;
@@ -230,6 +244,9 @@ static void start_order(struct job *job, enum db_action action, enum order_wait 
 static void do_pause(struct job *job) { start_order(job, DB_PAUSE, ORDER_AND_WAIT); }
 static void do_resume(struct job *job) { start_order(job, DB_RESUME, ORDER_ONLY); }
 static void do_reconnect(struct job *job) { start_order(job, DB_RECONNECT, ORDER_ONLY); }
+static void do_suspend(struct job *job) { start_order(job, DB_SUSPEND, ORDER_AND_WAIT); }
+static void do_disable(struct job *job) { start_order(job, DB_DISABLE, ORDER_ONLY); }
+static void do_enable(struct job *job) { start_order(job, DB_ENABLE, ORDER_ONLY); }
 static void do_kill(struct job *job) { start_order(job, DB_KILL, ORDER_ONLY); }
 static void do_wait_close(struct job *job) { start_order(job, DB_COUNT, ORDER_AND_WAIT); }
 
@@ -287,6 +304,10 @@ static const struct command commands[] = {
 	  "RECONNECT [db] - replace every server connection as soon as it is free" },
 	{ "WAIT_CLOSE", NULL, ADMIN_ROLE_ADMIN, ARG_OPT_DB, do_wait_close, "WAIT_CLOSE",
 	  "WAIT_CLOSE [db] - wait until RECONNECT has replaced them all" },
+	{ "SUSPEND", NULL, ADMIN_ROLE_ADMIN, ARG_NONE, do_suspend, "SUSPEND",
+	  "SUSPEND - let statements end and make clients wait, keep server connections; ends with RESUME" },
+	{ "DISABLE", NULL, ADMIN_ROLE_ADMIN, ARG_DB, do_disable, "DISABLE", "DISABLE db - nobody new may log in" },
+	{ "ENABLE", NULL, ADMIN_ROLE_ADMIN, ARG_DB, do_enable, "ENABLE", "ENABLE db - end of DISABLE" },
 	{ "KILL", NULL, ADMIN_ROLE_ADMIN, ARG_OPT_DB, do_kill, "KILL",
 	  "KILL [db] - cut off clients and servers at once; new ones wait for RESUME" },
 	{ "KILL_CLIENT", NULL, ADMIN_ROLE_ADMIN, ARG_NUMBER, do_kill_client, "KILL_CLIENT",
@@ -310,9 +331,10 @@ static const struct command commands[] = {
 void command_run(struct job *job, enum admin_role role)
 {
 	const struct command *cmd = job->call.command;
-	if (cmd->role > role) {
-		job_fail(job, SQLSTATE_INSUFFICIENT_PRIVILEGE, "permission denied: %s needs a user of admin_users",
-		         cmd->word);
+	bool admin_only = job->call.table && job->call.table->flags & SHOW_ADMIN_ONLY;
+	if ((admin_only ? ADMIN_ROLE_ADMIN : cmd->role) > role) {
+		job_fail(job, SQLSTATE_INSUFFICIENT_PRIVILEGE, "permission denied: %s%s%s needs a user of admin_users",
+		         cmd->word, admin_only ? " " : "", admin_only ? job->call.table->name : "");
 		return;
 	}
 	if (cmd->role == ADMIN_ROLE_ADMIN)
@@ -575,6 +597,11 @@ static bool read_arguments(const struct command *cmd, struct reader *r, struct c
 		break;
 	case ARG_OPT_DB:
 		call->has_name = !at_end(r) && take_name(r, call->name);
+		break;
+	case ARG_DB:
+		call->has_name = take_name(r, call->name);
+		if (!call->has_name)
+			return bad_argument(err, "the name of a database is needed here");
 		break;
 	case ARG_NUMBER:
 		if (r->tok.kind != TOKEN_INTEGER || !str_to_i64(token_text(&r->tok), &call->number))

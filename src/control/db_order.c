@@ -7,6 +7,7 @@
 #include "control/ask.h"
 #include "proxy/client.h"
 #include "proxy/database.h"
+#include "proxy/orders.h"
 #include "proxy/pool.h"
 #include "proxy/server.h"
 #include "proxy/worker.h"
@@ -17,12 +18,22 @@ static bool is_meant(const struct db_order *o, const struct dbuser *du)
 	return !o->database || strcmp(o->database, du->database) == 0;
 }
 
-static void set_paused(struct worker *w, const struct db_order *o, bool paused)
+void db_order_note(const struct db_order *o)
 {
-	for (struct dbuser *du = w->dbusers; du; du = du->hh.next) {
-		if (is_meant(o, du))
-			du->paused = paused;
-	}
+	static const struct {
+		uint32_t set, clear;
+	} changes[] = {
+		[DB_PAUSE] = { ORDER_PAUSED, 0 },
+		[DB_SUSPEND] = { ORDER_SUSPENDED, 0 },
+		[DB_RESUME] = { 0, ORDER_PAUSED | ORDER_SUSPENDED },
+		[DB_RECONNECT] = { 0, 0 },
+		[DB_KILL] = { ORDER_PAUSED, 0 },
+		[DB_DISABLE] = { ORDER_DISABLED, 0 },
+		[DB_ENABLE] = { 0, ORDER_DISABLED },
+		[DB_COUNT] = { 0, 0 },
+		[DB_COUNT_BUSY] = { 0, 0 },
+	};
+	orders_change(o->database, changes[o->action].set, changes[o->action].clear);
 }
 
 static void close_idle_servers(struct pool *p, const char *why)
@@ -65,6 +76,16 @@ static void kill_clients(struct worker *w, const struct db_order *o)
 	}
 }
 
+/* In the middle of a request; an open transaction between two statements is not. */
+static unsigned count_busy(const struct pool *p)
+{
+	const struct server *s;
+	unsigned n = 0;
+	TAILQ_FOREACH(s, &p->others, link)
+	n += s->client && s->client->state == CLIENT_ACTIVE;
+	return n;
+}
+
 /* Idle ones are gone already; connecting ones are of the old epoch too and count. */
 static unsigned count_old(const struct pool *p)
 {
@@ -89,8 +110,14 @@ static void order_pool(struct pool *p, struct db_order *o)
 		cut_servers(p);
 		break;
 	case DB_RESUME:
-		if (p->n_waiters)
-			pool_grow(p);
+		pool_resume(p);
+		return;
+	case DB_DISABLE:
+	case DB_ENABLE:
+		return;
+	case DB_SUSPEND:
+	case DB_COUNT_BUSY:
+		o->left += count_busy(p);
 		return;
 	case DB_COUNT:
 		break;
@@ -103,8 +130,8 @@ void db_order_apply(struct worker *w, void *order)
 	struct db_order *o = order;
 	struct pool *p;
 	const struct client *c;
-	if (o->action == DB_PAUSE || o->action == DB_KILL || o->action == DB_RESUME)
-		set_paused(w, o, o->action != DB_RESUME);
+	for (struct dbuser *du = w->dbusers; du; du = du->hh.next)
+		dbuser_follow_orders(du);
 	if (o->action == DB_KILL)
 		kill_clients(w, o);
 	LIST_FOREACH(p, &w->pool_list, all)
@@ -122,6 +149,7 @@ void db_order_all(struct loop *main_loop, enum db_action action)
 {
 	struct db_order *o = mem_zalloc(sizeof *o);
 	o->action = action;
+	db_order_note(o);
 	log_info(NULL, action == DB_PAUSE ? "pausing all databases" : "resuming all databases");
 	if (!ask_workers(main_loop, db_order_apply, on_applied, o))
 		mem_free(o);

@@ -93,10 +93,13 @@ const char *show_cell(const struct show_rows *r, size_t row, unsigned column)
 /* --- tables --- */
 
 static const struct show_table *const tables[] = {
-	&show_pools,        &show_clients,        &show_servers,    &show_databases, &show_users,     &show_stats,
-	&show_stats_totals, &show_stats_averages, &show_totals,     &show_lists,     &show_config,    &show_replicas,
-	&show_host_pools,   &show_pins,           &show_routes,     &show_workers,   &show_state,     &show_mem,
-	&show_version,      &show_peers,          &show_peer_pools, &show_dns_hosts, &show_dns_zones,
+	&show_pools,          &show_clients,   &show_servers,      &show_databases,
+	&show_users,          &show_stats,     &show_stats_totals, &show_stats_averages,
+	&show_totals,         &show_lists,     &show_config,       &show_replicas,
+	&show_host_pools,     &show_pins,      &show_routes,       &show_workers,
+	&show_state,          &show_mem,       &show_version,      &show_peers,
+	&show_peer_pools,     &show_dns_hosts, &show_dns_zones,    &show_sockets,
+	&show_active_sockets, &show_fds,
 };
 
 size_t show_count(void) { return ARRAY_LEN(tables); }
@@ -139,7 +142,7 @@ bool show_start(struct show_query *q, const struct show_table *table, struct loo
 {
 	q->table = table;
 	show_rows_init(&q->rows, table->columns, table->n_columns);
-	q->usage = table->uses_usage ? usage_new() : NULL;
+	q->usage = table->flags & SHOW_USES_USAGE ? usage_new() : NULL;
 	if (ask_workers(asker, on_worker, on_done, q))
 		return true;
 	show_query_free(q);

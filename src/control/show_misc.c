@@ -3,6 +3,7 @@
 #include "control/show_tables.h"
 
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
 #include "base/mem.h"
 #include "base/mono.h"
@@ -10,6 +11,7 @@
 #include "control/lifecycle.h"
 #include "control/usage.h"
 #include "proxy/client.h"
+#include "proxy/orders.h"
 #include "proxy/pool.h"
 #include "proxy/server.h"
 #include "proxy/worker.h"
@@ -35,8 +37,8 @@ static void config_finish(struct show_query *q)
 	}
 }
 
-const struct show_table show_config = { "CONFIG", "settings",    config_columns, ARRAY_LEN(config_columns),
-	                                NULL,     config_finish, false };
+const struct show_table show_config = { "CONFIG",      "settings", config_columns, ARRAY_LEN(config_columns), NULL,
+	                                config_finish, 0 };
 
 /* --- VERSION --- */
 
@@ -48,25 +50,23 @@ static void version_finish(struct show_query *q)
 	show_text(&q->rows, "pgweir " PGWEIR_VERSION " (PgBouncer 1.25 compatible)");
 }
 
-const struct show_table show_version = { "VERSION", "version", version_columns, 1, NULL, version_finish, false };
+const struct show_table show_version = { "VERSION", "version", version_columns, 1, NULL, version_finish, 0 };
 
 /* --- STATE --- */
 
 static const struct show_column state_columns[] = { { "key", SHOW_TEXT }, { "value", SHOW_TEXT } };
 
-/* Paused as a whole means every database that is in use. */
 static void state_finish(struct show_query *q)
 {
-	bool paused = q->usage->entries != NULL;
-	for (const struct usage *u = q->usage->entries; u; u = u->hh.next)
-		paused &= u->paused;
+	uint32_t orders = orders_of(NULL);
+	bool paused = orders & ORDER_PAUSED, suspended = orders & ORDER_SUSPENDED;
 	enum lifecycle_phase phase = lifecycle_phase();
 	const struct {
 		const char *key;
 		bool value;
-	} rows[] = { { "active", phase == LIFECYCLE_RUNNING && !paused },
+	} rows[] = { { "active", phase == LIFECYCLE_RUNNING && !paused && !suspended },
 		     { "paused", paused },
-		     { "suspended", false },
+		     { "suspended", suspended },
 		     { "shutting_down", phase > LIFECYCLE_RUNNING } };
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
 		show_text(&q->rows, rows[i].key);
@@ -74,10 +74,9 @@ static void state_finish(struct show_query *q)
 	}
 }
 
-const struct show_table show_state = { "STATE",       "is it active, paused, shutting down",
-	                               state_columns, ARRAY_LEN(state_columns),
-	                               NULL,          state_finish,
-	                               true };
+const struct show_table show_state = {
+	"STATE", "is it active, paused, shutting down", state_columns, ARRAY_LEN(state_columns), NULL, state_finish, 0
+};
 
 /* --- MEM --- */
 
@@ -120,9 +119,10 @@ static void mem_finish(struct show_query *q)
 	mem_row(&q->rows, "pools", sizeof(struct pool), t->server_pools, 0, t->server_pools * sizeof(struct pool));
 }
 
-const struct show_table show_mem = {
-	"MEM", "memory of the larger tables", mem_columns, ARRAY_LEN(mem_columns), mem_collect, mem_finish, true
-};
+const struct show_table show_mem = { "MEM",          "memory of the larger tables",
+	                             mem_columns,    ARRAY_LEN(mem_columns),
+	                             mem_collect,    mem_finish,
+	                             SHOW_USES_USAGE };
 
 /* --- REPLICAS --- */
 
@@ -181,7 +181,7 @@ const struct show_table show_replicas = { "REPLICAS",
 	                                  ARRAY_LEN(replicas_columns),
 	                                  NULL,
 	                                  replicas_finish,
-	                                  false };
+	                                  0 };
 
 /* --- WORKERS --- */
 
@@ -216,7 +216,7 @@ const struct show_table show_workers = { "WORKERS",
 	                                 ARRAY_LEN(workers_columns),
 	                                 workers_collect_row,
 	                                 NULL,
-	                                 false };
+	                                 0 };
 
 /* --- PEERS and DNS --- */
 
@@ -243,26 +243,42 @@ static const struct show_column peer_pools_columns[] = { { "peer_id", SHOW_INT }
 static const struct show_column dns_hosts_columns[] = { { "hostname", SHOW_TEXT },
 	                                                { "ttl", SHOW_BIGINT },
 	                                                { "addrs", SHOW_TEXT } };
+/* One row per name: the cluster's servers may share one, and rows of a cluster come together. */
+static void dns_row(const struct monitor_row *m, void *arg)
+{
+	struct show_rows *r = arg;
+	size_t n = show_rows_count(r);
+	const char *last = n ? show_cell(r, n - 1, 0) : NULL;
+	if (!*m->address || (last && strcmp(last, m->host->name) == 0))
+		return;
+	show_text(r, m->host->name);
+	show_u64(r, 0);
+	show_text(r, m->address);
+}
+
+static void dns_hosts_finish(struct show_query *q) { monitor_status(dns_row, &q->rows); }
+
 static const struct show_column dns_zones_columns[] = { { "zonename", SHOW_TEXT },
 	                                                { "serial", SHOW_TEXT },
 	                                                { "count", SHOW_INT } };
 
-const struct show_table show_peers = { "PEERS", "configured peers", peers_columns, ARRAY_LEN(peers_columns),
-	                               NULL,    peers_finish,       false };
+const struct show_table show_peers = {
+	"PEERS", "configured peers", peers_columns, ARRAY_LEN(peers_columns), NULL, peers_finish, 0
+};
 const struct show_table show_peer_pools = { "PEER_POOLS",
 	                                    "always empty: peers have no pools",
 	                                    peer_pools_columns,
 	                                    ARRAY_LEN(peer_pools_columns),
 	                                    NULL,
 	                                    NULL,
-	                                    false };
+	                                    0 };
 const struct show_table show_dns_hosts = { "DNS_HOSTS",
-	                                   "always empty: see SHOW REPLICAS for addresses",
+	                                   "servers' names and the addresses in use",
 	                                   dns_hosts_columns,
 	                                   ARRAY_LEN(dns_hosts_columns),
 	                                   NULL,
-	                                   NULL,
-	                                   false };
+	                                   dns_hosts_finish,
+	                                   0 };
 const struct show_table show_dns_zones = {
-	"DNS_ZONES", "always empty", dns_zones_columns, ARRAY_LEN(dns_zones_columns), NULL, NULL, false
+	"DNS_ZONES", "always empty", dns_zones_columns, ARRAY_LEN(dns_zones_columns), NULL, NULL, 0
 };

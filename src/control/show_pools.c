@@ -9,6 +9,7 @@
 #include "base/mono.h"
 #include "control/stats_log.h"
 #include "control/usage.h"
+#include "proxy/orders.h"
 #include "proxy/worker.h"
 
 #define CONSOLE "pgbouncer"
@@ -85,10 +86,10 @@ static void pools_finish(struct show_query *q)
 	show_u64(r, 0);
 }
 
-const struct show_table show_pools = { "POOLS",       "clients and servers per database and user",
-	                               pools_columns, ARRAY_LEN(pools_columns),
-	                               NULL,          pools_finish,
-	                               true };
+const struct show_table show_pools = { "POOLS",        "clients and servers per database and user",
+	                               pools_columns,  ARRAY_LEN(pools_columns),
+	                               NULL,           pools_finish,
+	                               SHOW_USES_USAGE };
 
 /* --- STATS --- */
 
@@ -182,10 +183,10 @@ static const struct show_column stats_averages_columns[] = { { "database", SHOW_
 static const struct show_column routes_columns[] = { { "database", SHOW_TEXT }, OWN_COUNTERS(COLUMN_ROUTE) };
 
 const struct show_table show_stats = {
-	"STATS",       "totals since start and averages per second of the last stats_period",
-	stats_columns, ARRAY_LEN(stats_columns),
-	NULL,          stats_finish,
-	true
+	"STATS",        "totals since start and averages per second of the last stats_period",
+	stats_columns,  ARRAY_LEN(stats_columns),
+	NULL,           stats_finish,
+	SHOW_USES_USAGE
 };
 const struct show_table show_stats_totals = { "STATS_TOTALS",
 	                                      "totals since start, per database",
@@ -193,18 +194,18 @@ const struct show_table show_stats_totals = { "STATS_TOTALS",
 	                                      ARRAY_LEN(stats_totals_columns),
 	                                      NULL,
 	                                      stats_totals_finish,
-	                                      true };
+	                                      SHOW_USES_USAGE };
 const struct show_table show_stats_averages = { "STATS_AVERAGES",
 	                                        "averages of the last stats_period, per database",
 	                                        stats_averages_columns,
 	                                        ARRAY_LEN(stats_averages_columns),
 	                                        NULL,
 	                                        stats_averages_finish,
-	                                        true };
-const struct show_table show_routes = {
-	"ROUTES", "where segments went, per database", routes_columns, ARRAY_LEN(routes_columns), NULL, routes_finish,
-	true
-};
+	                                        SHOW_USES_USAGE };
+const struct show_table show_routes = { "ROUTES",       "where segments went, per database",
+	                                routes_columns, ARRAY_LEN(routes_columns),
+	                                NULL,           routes_finish,
+	                                SHOW_USES_USAGE };
 
 static const struct show_column totals_columns[] = { { "name", SHOW_TEXT }, { "value", SHOW_NUMERIC } };
 
@@ -229,13 +230,10 @@ static void totals_finish(struct show_query *q)
 	}
 }
 
-const struct show_table show_totals = { "TOTALS",
-	                                "totals and averages over all databases",
-	                                totals_columns,
-	                                ARRAY_LEN(totals_columns),
-	                                NULL,
-	                                totals_finish,
-	                                true };
+const struct show_table show_totals = { "TOTALS",       "totals and averages over all databases",
+	                                totals_columns, ARRAY_LEN(totals_columns),
+	                                NULL,           totals_finish,
+	                                SHOW_USES_USAGE };
 
 /* --- DATABASES --- */
 
@@ -261,7 +259,6 @@ static const struct show_column databases_columns[] = {
 
 struct database_sum {
 	unsigned servers, clients;
-	bool paused, found;
 };
 
 /* Per database name of the client, over its users. */
@@ -273,8 +270,6 @@ static struct database_sum sum_of_database(const struct usage_table *t, const ch
 			continue;
 		s.servers += u->n_servers;
 		s.clients += u->clients;
-		s.paused |= u->paused;
-		s.found = true;
 	}
 	return s;
 }
@@ -299,8 +294,9 @@ static void databases_row(struct show_query *q, const char *name, const struct c
 	show_u64(r, sum.servers);
 	show_i64(r, config_max_db_client_connections(cfg, db, NULL));
 	show_u64(r, sum.clients);
-	show_u64(r, sum.paused);
-	show_u64(r, 0);
+	uint32_t orders = orders_of(name);
+	show_u64(r, (orders & (ORDER_PAUSED | ORDER_SUSPENDED)) != 0);
+	show_u64(r, (orders & ORDER_DISABLED) != 0);
 }
 
 static void databases_console_row(struct show_query *q)
@@ -341,7 +337,7 @@ const struct show_table show_databases = { "DATABASES",
 	                                   ARRAY_LEN(databases_columns),
 	                                   NULL,
 	                                   databases_finish,
-	                                   true };
+	                                   SHOW_USES_USAGE };
 
 /* --- USERS --- */
 
@@ -356,6 +352,14 @@ static const struct show_column users_columns[] = {
 	{ "current_client_connections", SHOW_INT },
 };
 
+static void put_own_int(struct show_rows *r, bool is_set, int value)
+{
+	if (is_set)
+		show_i64(r, value);
+	else
+		show_text(r, NULL);
+}
+
 static void users_row(struct show_query *q, const char *name)
 {
 	struct show_rows *r = &q->rows;
@@ -369,8 +373,8 @@ static void users_row(struct show_query *q, const char *name)
 		}
 	}
 	show_text(r, name);
-	show_text(r, NULL);
-	show_text(r, NULL);
+	put_own_int(r, user && conf_is_set(&user->over, pool_size), user ? user->over.pool_size : 0);
+	put_own_int(r, user && conf_is_set(&user->over, reserve_pool_size), user ? user->over.reserve_pool_size : 0);
 	show_text(r, user && conf_is_set(&user->over, pool_mode) ? pool_mode_name(user->over.pool_mode) : NULL);
 	show_i64(r, config_max_user_connections(cfg, NULL, user));
 	show_u64(r, servers);
@@ -397,10 +401,10 @@ static void users_finish(struct show_query *q)
 	}
 }
 
-const struct show_table show_users = { "USERS",       "configured users, and those that have logged in",
-	                               users_columns, ARRAY_LEN(users_columns),
-	                               NULL,          users_finish,
-	                               true };
+const struct show_table show_users = { "USERS",        "configured users, and those that have logged in",
+	                               users_columns,  ARRAY_LEN(users_columns),
+	                               NULL,           users_finish,
+	                               SHOW_USES_USAGE };
 
 /* --- LISTS --- */
 
@@ -436,5 +440,5 @@ static void lists_finish(struct show_query *q)
 }
 
 const struct show_table show_lists = {
-	"LISTS", "how many of everything", lists_columns, ARRAY_LEN(lists_columns), NULL, lists_finish, true
+	"LISTS", "how many of everything", lists_columns, ARRAY_LEN(lists_columns), NULL, lists_finish, SHOW_USES_USAGE
 };

@@ -93,14 +93,14 @@ static void put_wait(struct show_rows *r, const struct client *c, uint64_t now)
 	show_u64(r, us % MONO_SEC);
 }
 
-/* Clients that are still logging in are left out, as in PgBouncer; SHOW LISTS counts them. */
-static void clients_row(struct show_rows *r, const struct client *c, uint64_t now)
+/* PgBouncer's columns. */
+static void put_client(struct show_rows *r, const struct client *c, const char *state, uint64_t now)
 {
 	show_text(r, "C");
 	show_text(r, c->du ? c->du->user : admin_user(c));
 	show_text(r, c->du ? c->du->database : "pgbouncer");
 	show_text(r, c->state == CLIENT_RAW ? "yes" : "none");
-	show_text(r, client_state_text(c));
+	show_text(r, state);
 	put_addr(r, c->peer);
 	put_local_addr(r, &c->stream);
 	show_time(r, c->connected_us);
@@ -117,11 +117,19 @@ static void clients_row(struct show_rows *r, const struct client *c, uint64_t no
 	show_text(r, c->application ? c->application : "");
 	show_u64(r, HASH_COUNT(c->stmts.by_name));
 	show_u64(r, c->id);
+}
+
+static void clients_row(struct show_rows *r, const struct client *c, uint64_t now)
+{
+	put_client(r, c, client_state_text(c), now);
 	show_u64(r, c->worker->index);
 	show_text(r, transaction_text(c));
 	show_text(r, c->du ? route_mode_name(c->routing.route) : NULL);
 	show_u64(r, c->pins != 0);
 }
+
+/* Clients that are still logging in are left out, as in PgBouncer; SHOW LISTS counts them. */
+static bool is_shown(const struct client *c) { return c->du || c->state == CLIENT_LOCAL; }
 
 static void clients_collect(struct worker *w, struct show_query *q)
 {
@@ -129,13 +137,13 @@ static void clients_collect(struct worker *w, struct show_query *q)
 	uint64_t now = loop_now_us(w->loop);
 	TAILQ_FOREACH(c, &w->clients, link)
 	{
-		if (c->du || c->state == CLIENT_LOCAL)
+		if (is_shown(c))
 			clients_row(&q->rows, c, now);
 	}
 }
 
 const struct show_table show_clients = {
-	"CLIENTS", "client connections", clients_columns, ARRAY_LEN(clients_columns), clients_collect, NULL, false
+	"CLIENTS", "client connections", clients_columns, ARRAY_LEN(clients_columns), clients_collect, NULL, 0
 };
 
 /* --- SERVERS --- */
@@ -169,7 +177,7 @@ static const char *server_state_text(const struct server *s)
 	return "closing";
 }
 
-static void servers_row(struct show_rows *r, const struct server *s)
+static void put_server(struct show_rows *r, const struct server *s, const char *state)
 {
 	const struct dbuser *du = s->pool->du;
 	struct net_addr peer;
@@ -178,7 +186,7 @@ static void servers_row(struct show_rows *r, const struct server *s)
 	show_text(r, du->server_user);
 	show_text(r, du->database);
 	show_text(r, s->dedicated ? "yes" : "none");
-	show_text(r, server_state_text(s));
+	show_text(r, state);
 	put_addr(r, s->stream.fd >= 0 && net_peer_addr(s->stream.fd, &peer) ? &peer : NULL);
 	put_local_addr(r, &s->stream);
 	show_time(r, s->connected_us);
@@ -196,6 +204,11 @@ static void servers_row(struct show_rows *r, const struct server *s)
 	show_text(r, application ? application : "");
 	show_u64(r, s->stmts.n);
 	show_u64(r, s->id);
+}
+
+static void servers_row(struct show_rows *r, const struct server *s)
+{
+	put_server(r, s, server_state_text(s));
 	show_u64(r, s->pool->worker->index);
 	show_printf(r, "%s:%d", s->pool->host->name, s->pool->host->port);
 	show_text(r, s->is_replica ? "replica" : "primary");
@@ -216,8 +229,167 @@ static void servers_collect(struct worker *w, struct show_query *q)
 }
 
 const struct show_table show_servers = {
-	"SERVERS", "server connections", servers_columns, ARRAY_LEN(servers_columns), servers_collect, NULL, false
+	"SERVERS", "server connections", servers_columns, ARRAY_LEN(servers_columns), servers_collect, NULL, 0
 };
+
+/* --- SOCKETS, ACTIVE_SOCKETS, FDS --- */
+
+static const struct show_column sockets_columns[] = {
+	SOCKET_COLUMNS,
+	{ "recv_pos", SHOW_INT },
+	{ "pkt_pos", SHOW_INT },
+	{ "pkt_remain", SHOW_BIGINT },
+	{ "send_pos", SHOW_INT },
+	{ "send_remain", SHOW_BIGINT },
+	{ "pkt_avail", SHOW_INT },
+	{ "send_avail", SHOW_INT },
+};
+
+/* Positions in PgBouncer's buffers, said of ours: what has been sent on and is kept, what a large message still lacks,
+ * what a slow reader has not taken yet, what has come and was not looked at. */
+static void put_buffers(struct show_rows *r, size_t kept, uint64_t left, size_t pending, size_t unread)
+{
+	show_u64(r, 0);
+	show_u64(r, kept);
+	show_u64(r, left);
+	show_u64(r, 0);
+	show_u64(r, pending);
+	show_u64(r, unread);
+	show_u64(r, 0);
+}
+
+static void client_socket_row(struct show_rows *r, const struct client *c, uint64_t now)
+{
+	char state[32];
+	snprintf(state, sizeof state, "cl_%s", client_state_text(c));
+	put_client(r, c, state, now);
+	put_buffers(r, c->emitted, c->raw_left, stream_pending(&c->stream), buf_len(&c->in) - c->emitted);
+}
+
+static void server_socket_row(struct show_rows *r, const struct server *s)
+{
+	char state[32];
+	snprintf(state, sizeof state, "sv_%s", server_state_text(s));
+	put_server(r, s, state);
+	put_buffers(r, buf_len(&s->hold), s->raw_left, stream_pending(&s->stream), buf_len(&s->part));
+}
+
+static void visit_sockets(struct worker *w, struct show_query *q, bool only_active)
+{
+	const struct client *c;
+	const struct pool *p;
+	const struct server *s;
+	uint64_t now = loop_now_us(w->loop);
+	TAILQ_FOREACH(c, &w->clients, link)
+	{
+		if (is_shown(c) && !(only_active && strcmp(client_state_text(c), "idle") == 0))
+			client_socket_row(&q->rows, c, now);
+	}
+	LIST_FOREACH(p, &w->pool_list, all)
+	{
+		TAILQ_FOREACH(s, &p->others, link)
+		server_socket_row(&q->rows, s);
+		TAILQ_FOREACH(s, &p->idle, link)
+		{
+			if (!only_active)
+				server_socket_row(&q->rows, s);
+		}
+	}
+}
+
+static void sockets_collect(struct worker *w, struct show_query *q) { visit_sockets(w, q, false); }
+static void active_sockets_collect(struct worker *w, struct show_query *q) { visit_sockets(w, q, true); }
+
+const struct show_table show_sockets = { "SOCKETS",
+	                                 "clients and servers with the state of their buffers",
+	                                 sockets_columns,
+	                                 ARRAY_LEN(sockets_columns),
+	                                 sockets_collect,
+	                                 NULL,
+	                                 0 };
+const struct show_table show_active_sockets = { "ACTIVE_SOCKETS",
+	                                        "the same, without idle ones",
+	                                        sockets_columns,
+	                                        ARRAY_LEN(sockets_columns),
+	                                        active_sockets_collect,
+	                                        NULL,
+	                                        0 };
+
+static const struct show_column fds_columns[] = {
+	{ "fd", SHOW_INT },
+	{ "task", SHOW_TEXT },
+	{ "user", SHOW_TEXT },
+	{ "database", SHOW_TEXT },
+	{ "addr", SHOW_TEXT },
+	{ "port", SHOW_INT },
+	{ "cancel", SHOW_BIGINT },
+	{ "link", SHOW_INT },
+	{ "client_encoding", SHOW_TEXT },
+	{ "std_strings", SHOW_TEXT },
+	{ "datestyle", SHOW_TEXT },
+	{ "timezone", SHOW_TEXT },
+	{ "password", SHOW_TEXT },
+	{ "scram_client_key", SHOW_TEXT },
+	{ "scram_server_key", SHOW_TEXT },
+};
+
+/* PgBouncer's successor reads its sockets and secrets here.  Ours shares the port instead, so no secret is shown. */
+static void put_fd_rest(struct show_rows *r, int link, const struct params *view)
+{
+	static const char *const names[] = { "client_encoding", "standard_conforming_strings", "datestyle",
+		                             "timezone" };
+	show_text(r, NULL);
+	show_i64(r, link);
+	for (size_t i = 0; i < ARRAY_LEN(names); i++)
+		show_text(r, view ? params_get(view, names[i]) : NULL);
+	for (int i = 0; i < 3; i++)
+		show_text(r, NULL);
+}
+
+static void client_fd_row(struct show_rows *r, const struct client *c)
+{
+	show_i64(r, c->stream.fd);
+	show_text(r, "client");
+	show_text(r, c->du ? c->du->user : admin_user(c));
+	show_text(r, c->du ? c->du->database : "pgbouncer");
+	put_addr(r, c->peer);
+	put_fd_rest(r, c->srv ? c->srv->stream.fd : 0, c->view);
+}
+
+static void server_fd_row(struct show_rows *r, const struct server *s)
+{
+	struct net_addr peer;
+	show_i64(r, s->stream.fd);
+	show_text(r, "server");
+	show_text(r, s->pool->du->server_user);
+	show_text(r, s->pool->du->database);
+	put_addr(r, s->stream.fd >= 0 && net_peer_addr(s->stream.fd, &peer) ? &peer : NULL);
+	put_fd_rest(r, s->client ? s->client->stream.fd : 0, s->status);
+}
+
+static void fds_collect(struct worker *w, struct show_query *q)
+{
+	const struct client *c;
+	const struct pool *p;
+	const struct server *s;
+	TAILQ_FOREACH(c, &w->clients, link)
+	{
+		if (is_shown(c))
+			client_fd_row(&q->rows, c);
+	}
+	LIST_FOREACH(p, &w->pool_list, all)
+	{
+		TAILQ_FOREACH(s, &p->others, link)
+		server_fd_row(&q->rows, s);
+		TAILQ_FOREACH(s, &p->idle, link)
+		server_fd_row(&q->rows, s);
+	}
+}
+
+const struct show_table show_fds = { "FDS",          "file descriptors; secrets are never shown",
+	                             fds_columns,    ARRAY_LEN(fds_columns),
+	                             fds_collect,    NULL,
+	                             SHOW_ADMIN_ONLY };
 
 /* --- PINS --- */
 
@@ -266,10 +438,13 @@ static void pins_collect(struct worker *w, struct show_query *q)
 	}
 }
 
-const struct show_table show_pins = { "PINS",       "clients that keep their server connection, and why",
-	                              pins_columns, ARRAY_LEN(pins_columns),
-	                              pins_collect, NULL,
-	                              false };
+const struct show_table show_pins = { "PINS",
+	                              "clients that keep their server connection, and why",
+	                              pins_columns,
+	                              ARRAY_LEN(pins_columns),
+	                              pins_collect,
+	                              NULL,
+	                              0 };
 
 /* --- HOST_POOLS --- */
 
@@ -309,4 +484,4 @@ const struct show_table show_host_pools = { "HOST_POOLS",
 	                                    ARRAY_LEN(host_pools_columns),
 	                                    host_pools_collect,
 	                                    NULL,
-	                                    false };
+	                                    0 };

@@ -102,6 +102,8 @@ static void on_readable(struct stream *st)
 	}
 	c->in.tail += (size_t)n;
 	c->worker->stats.total.received_bytes += (uint64_t)n;
+	if (c->du)
+		c->du->stats.received_bytes += (uint64_t)n;
 	client_process(c);
 }
 
@@ -220,6 +222,8 @@ bool client_send(struct client *c, const void *p, size_t n)
 	if (c->state == CLIENT_CLOSING)
 		return false;
 	c->worker->stats.total.sent_bytes += n;
+	if (c->du)
+		c->du->stats.sent_bytes += n;
 	if (stream_send(&c->stream, p, n) != STREAM_BROKEN)
 		return true;
 	client_close(c, NULL, "connection to the client was lost");

@@ -11,6 +11,7 @@
 #include "io/tls.h"
 #include "proxy/cancel.h"
 #include "proxy/database.h"
+#include "proxy/orders.h"
 #include "proxy/params.h"
 #include "proxy/relay.h"
 #include "proxy/settings.h"
@@ -318,6 +319,12 @@ void login_done(struct client *c)
 	if (login_is_console(l->database)) {
 		if (login_send_reply(c, &ww))
 			enter_console(c);
+		return;
+	}
+	if (orders_of(l->database) & ORDER_DISABLED) {
+		pgerr_set_fatal(&err, SQLSTATE_NOT_IN_PREREQUISITE_STATE,
+		                "database \"%s\" is not currently accepting connections", l->database);
+		client_close(c, &err, "DISABLE");
 		return;
 	}
 	c->du = dbuser_get(c->worker, str_of(l->database), str_of(l->user), &err);

@@ -7,6 +7,7 @@
 #include "cluster/dbfacts.h"
 #include "cluster/monitor.h"
 #include "cluster/setup.h"
+#include "proxy/orders.h"
 #include "proxy/params.h"
 #include "proxy/worker.h"
 #include "sql/catalog.h"
@@ -62,6 +63,11 @@ static struct dbfacts *facts_of(const struct config *cfg, const struct conf_data
 	return facts;
 }
 
+void dbuser_follow_orders(struct dbuser *du)
+{
+	du->paused = (orders_of(du->database) & (ORDER_PAUSED | ORDER_SUSPENDED)) != 0;
+}
+
 /* Takes what the configuration says now; old pools of another cluster age out by their time-outs. */
 static bool resolve(struct dbuser *du, const struct config *cfg, struct pgerr *err)
 {
@@ -89,6 +95,7 @@ static bool resolve(struct dbuser *du, const struct config *cfg, struct pgerr *e
 	mem_free(du->server_user);
 	du->server_user = mem_strdup(conf->user ? conf->user : du->user);
 	du->pool_mode = config_pool_mode(cfg, conf, user);
+	dbuser_follow_orders(du);
 	return true;
 }
 

@@ -223,6 +223,19 @@ void pool_put(struct pool *p, struct server *s)
 	note_idle(p);
 }
 
+/* Waiters and free servers meet only here: otherwise a server that becomes free finds the waiters itself. */
+void pool_resume(struct pool *p)
+{
+	struct server *s;
+	unsigned bound = p->n_idle;
+	while (bound-- && !p->du->paused && p->n_waiters && (s = TAILQ_FIRST(&p->idle))) {
+		take_from_idle(p, s);
+		pool_put(p, s);
+	}
+	if (p->n_waiters)
+		pool_grow(p);
+}
+
 /* --- growing --- */
 
 static int size_now(const struct pool *p)

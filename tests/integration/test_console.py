@@ -53,6 +53,10 @@ COLUMNS = {
     "peer_pools": "peer_id cl_active_cancel_req cl_waiting_cancel_req sv_active_cancel sv_login",
     "dns_hosts": "hostname ttl addrs",
     "dns_zones": "zonename serial count",
+    "sockets": SOCKETS + " recv_pos pkt_pos pkt_remain send_pos send_remain pkt_avail send_avail",
+    "active_sockets": SOCKETS + " recv_pos pkt_pos pkt_remain send_pos send_remain pkt_avail send_avail",
+    "fds": "fd task user database addr port cancel link client_encoding std_strings datestyle timezone password scram_client_key "
+           "scram_server_key",
 }
 EXACT = {"config", "lists", "totals", "version", "mem"}  # the exporter counts these tables' columns
 
@@ -331,7 +335,8 @@ def test_a_client_that_leaves_in_mid_command(proxy):
 # --- roles ---
 
 ADMIN_COMMANDS = ["RELOAD", "PAUSE", "RESUME", "RECONNECT", "WAIT_CLOSE", "KILL postgres", "KILL_CLIENT 1", "SHUTDOWN",
-                  "SET default_pool_size = 3", "EXPLAIN ROUTE ON postgres SELECT 1"]
+                  "SET default_pool_size = 3", "EXPLAIN ROUTE ON postgres SELECT 1", "SUSPEND", "DISABLE postgres", "ENABLE postgres",
+                  "SHOW FDS", "SELECT fds"]
 
 
 @pytest.mark.parametrize("command", ADMIN_COMMANDS)
@@ -456,6 +461,64 @@ def test_signals_pause_and_resume(pgweir):
         client.send(wire.query("select 'resumed'"))
         proxy.process.send_signal(signal.SIGUSR2)
         assert "D resumed" in client.brief_until_ready()
+
+
+def test_orders_hold_for_who_comes_later(pgweir):
+    """PAUSE before anybody has used the database, and then a user who has never been here."""
+    proxy = pgweir()
+    with proxy.connect("postgres", "pgweir") as admin:
+        admin.query("PAUSE")
+        with socket.create_connection(("127.0.0.1", proxy.port)) as late:
+            late.sendall(wire.startup({"user": "postgres", "database": "postgres"}))
+            assert admin.query("show state").dicts[1] == {"key": "paused", "value": "yes"}
+            wait_until(lambda: admin.query("show pools").dicts[0]["cl_waiting"] == "1", "the client waits")
+            assert admin.query("RESUME postgres", check=False).sqlstate == "55000"
+            admin.query("RESUME")
+            with proxy.connect() as client:
+                assert client.value("select 1") == "1"
+
+
+def test_disable_refuses_new_logins_only(pgweir):
+    proxy = pgweir()
+    with proxy.connect() as client, proxy.connect("postgres", "pgweir") as admin:
+        assert admin.query("DISABLE postgres").tags == ["DISABLE"]
+        assert {row["name"]: row["disabled"] for row in admin.query("show databases").dicts}["postgres"] == "1"
+        with pytest.raises(PgError) as refused:
+            proxy.connect()
+        assert refused.value.sqlstate == "55000"
+        assert client.value("select 'goes on'") == "goes on"
+        proxy.reload(default_pool_size=3)
+        with pytest.raises(PgError):
+            proxy.connect()
+        assert admin.query("ENABLE postgres").tags == ["ENABLE"]
+        assert proxy.value("select 1") == "1"
+        assert admin.query("DISABLE", check=False).sqlstate == "42601"
+        assert admin.query("DISABLE pgweir_no_such", check=False).errors == [] and admin.query("ENABLE pgweir_no_such").tags == ["ENABLE"]
+
+
+def test_suspend_keeps_servers(pgweir):
+    proxy = pgweir()
+    with proxy.connect() as client, proxy.connect("postgres", "pgweir") as admin, proxy.connect() as other:
+        other.query("select txid_current()")
+        before = {row["remote_pid"] for row in admin.query("show servers").dicts}
+        client.send(wire.query("select pg_sleep(0.3) from txid_current()"))
+        wait_until(lambda: any(row["state"] == "active" for row in admin.query("show servers").dicts), "the statement runs")
+        assert admin.query("SUSPEND").tags == ["SUSPEND"]
+        assert not any(row["state"] == "active" for row in admin.query("show servers").dicts)
+        assert client.read_until_ready()
+        assert admin.query("show state").dicts[2] == {"key": "suspended", "value": "yes"}
+        other.send(wire.query("select 'later'"))
+        wait_until(lambda: any(row["cl_waiting"] == "1" for row in admin.query("show pools").dicts), "it waits")
+        assert before <= {row["remote_pid"] for row in admin.query("show servers").dicts}
+        admin.query("RESUME")
+        assert "D later" in other.brief_until_ready()
+
+
+def test_fds_show_no_secret(proxy, console):
+    with proxy.connect():
+        rows = console.query("show fds").dicts
+    assert any(row["task"] == "client" and row["std_strings"] == "on" for row in rows)
+    assert {row["password"] for row in rows} | {row["scram_client_key"] for row in rows} | {row["cancel"] for row in rows} == {None}
 
 
 def test_reconnect_replaces_servers(pgweir):
