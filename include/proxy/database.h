@@ -76,8 +76,8 @@ struct dbuser {
 	char *user;            /* owned; as the client says it */
 	char *server_user;     /* owned; the login on the servers */
 	enum pool_mode pool_mode;
-	char primary_isolation; /* C2: default_transaction_isolation of the primary: 'u' 'c' 'r' 's'; 0 unknown */
-	bool paused; /* PAUSE, KILL or SUSPEND: hands out no server; follows proxy/orders.h */
+	char primary_isolation;  /* C2: default_transaction_isolation of the primary: 'u' 'c' 'r' 's'; 0 unknown */
+	bool paused;             /* PAUSE, KILL or SUSPEND: hands out no server; follows proxy/orders.h */
 	struct catalog *catalog; /* owned reference, current as of catalog_version */
 	uint64_t catalog_version;
 	struct welcome welcomes[WELCOMES_MAX];
