@@ -52,7 +52,11 @@ void scram_keys_remember(struct str user, const struct scram_verifier *verifier,
                          const uint8_t client_key[SCRAM_KEY_BYTES], const uint8_t server_key[SCRAM_KEY_BYTES]);
 /* The keys of the user's last login; false: none.  Wipe *out after use. */
 bool scram_keys_lookup(struct str user, struct scram_keys *out) MUSTCHECK;
-void scram_keys_forget(struct str user); /* a server has refused them */
+/* What the user's login was checked against where it is good for a server login too: a plain password or md5 hash that
+ * auth_query has found.  Look-up: a copy for the caller to free as a secret, or NULL. */
+void learned_secret_remember(struct str user, const char *secret);
+char *learned_secret_lookup(struct str user) MUSTCHECK;
+void scram_keys_forget(struct str user); /* a server has refused them; forgets the learned secret too */
 void scram_keys_forget_all(void);        /* at exit */
 
 #endif

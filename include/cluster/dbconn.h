@@ -57,6 +57,8 @@ bool dbconn_open(struct dbconn *c, const struct dbconn_settings *settings, uint6
 void dbconn_close(struct dbconn *c); /* idempotent; calls nobody back */
 /* IDLE only.  A failure to send is reported through on_failed() like any other. */
 void dbconn_query(struct dbconn *c, const char *sql, uint64_t deadline_us);
+/* One statement with one parameter $1, of a type that the server infers. */
+void dbconn_query_with(struct dbconn *c, const char *sql, const char *value, uint64_t deadline_us);
 void dbconn_execute(struct dbconn *c, const char *prepared, uint64_t deadline_us);
 /* Fails the connection if its deadline has passed; on_failed() runs inside this one call.  True if so. */
 bool dbconn_check_deadline(struct dbconn *c, uint64_t now_us);

@@ -293,7 +293,9 @@ bool userdb_verifier(struct userdb *db, const struct userdb_user *user, uint32_t
 
 struct key_entry {
 	char *user; /* owned */
+	bool has_keys;
 	struct scram_keys keys;
+	char *secret; /* owned or NULL */
 	UT_hash_handle hh;
 };
 
@@ -308,10 +310,22 @@ static struct key_entry *find_keys_locked(struct str user)
 	return e;
 }
 
+static struct key_entry *find_or_add_keys_locked(struct str user)
+{
+	struct key_entry *e = find_keys_locked(user);
+	if (e)
+		return e;
+	e = mem_zalloc(sizeof(*e));
+	e->user = mem_strndup(user.p, user.n);
+	HASH_ADD_KEYPTR(hh, keys_by_user, e->user, user.n, e);
+	return e;
+}
+
 static void drop_keys_locked(struct key_entry *e)
 {
 	HASH_DEL(keys_by_user, e);
 	mem_free(e->user);
+	mem_free_secret(e->secret, e->secret ? strlen(e->secret) : 0);
 	mem_free_secret(e, sizeof(*e));
 }
 
@@ -321,12 +335,8 @@ void scram_keys_remember(struct str user, const struct scram_verifier *verifier,
 	if (user.n == 0)
 		return;
 	pthread_mutex_lock(&keys_lock);
-	struct key_entry *e = find_keys_locked(user);
-	if (!e) {
-		e = mem_zalloc(sizeof(*e));
-		e->user = mem_strndup(user.p, user.n);
-		HASH_ADD_KEYPTR(hh, keys_by_user, e->user, user.n, e);
-	}
+	struct key_entry *e = find_or_add_keys_locked(user);
+	e->has_keys = true;
 	memcpy(e->keys.client_key, client_key, SCRAM_KEY_BYTES);
 	memcpy(e->keys.server_key, server_key, SCRAM_KEY_BYTES);
 	e->keys.iterations = verifier->iterations;
@@ -339,10 +349,31 @@ bool scram_keys_lookup(struct str user, struct scram_keys *out)
 {
 	pthread_mutex_lock(&keys_lock);
 	struct key_entry *e = find_keys_locked(user);
-	if (e)
+	bool found = e && e->has_keys;
+	if (found)
 		*out = e->keys;
 	pthread_mutex_unlock(&keys_lock);
-	return e != NULL;
+	return found;
+}
+
+void learned_secret_remember(struct str user, const char *secret)
+{
+	if (user.n == 0)
+		return;
+	pthread_mutex_lock(&keys_lock);
+	struct key_entry *e = find_or_add_keys_locked(user);
+	mem_free_secret(e->secret, e->secret ? strlen(e->secret) : 0);
+	e->secret = mem_strdup(secret);
+	pthread_mutex_unlock(&keys_lock);
+}
+
+char *learned_secret_lookup(struct str user)
+{
+	pthread_mutex_lock(&keys_lock);
+	struct key_entry *e = find_keys_locked(user);
+	char *copy = e && e->secret ? mem_strdup(e->secret) : NULL;
+	pthread_mutex_unlock(&keys_lock);
+	return copy;
 }
 
 void scram_keys_forget(struct str user)

@@ -258,6 +258,11 @@ void dbconn_query(struct dbconn *c, const char *sql, uint64_t deadline_us)
 	after_send(c, PQsendQuery(c->pg, sql), deadline_us);
 }
 
+void dbconn_query_with(struct dbconn *c, const char *sql, const char *value, uint64_t deadline_us)
+{
+	after_send(c, PQsendQueryParams(c->pg, sql, 1, NULL, &value, NULL, NULL, 0), deadline_us);
+}
+
 void dbconn_execute(struct dbconn *c, const char *prepared, uint64_t deadline_us)
 {
 	after_send(c, PQsendQueryPrepared(c->pg, prepared, 0, NULL, NULL, NULL, 0), deadline_us);

@@ -115,6 +115,10 @@ void dbfacts_loader_start(struct monitor *m); /* on the monitor's loop, before i
 void dbfacts_loader_stop(void);               /* after it has stopped */
 void dbfacts_distrust(struct cluster *c);     /* another primary: what was read from the old one may not hold */
 
+/* --- auth_query.c --- */
+void auth_query_start(struct monitor *m); /* as for the facts */
+void auth_query_stop(void);
+
 /* --- monitor_host.c --- */
 void mon_host_init(struct mon_host *h, struct mon_cluster *mc, unsigned index);
 void mon_host_turn(struct mon_host *h, uint64_t now_us); /* deadlines, attempts, probes; may lose the connection */

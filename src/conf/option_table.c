@@ -179,8 +179,8 @@ static bool check_syslog_facility(const char *value, char **why)
 }
 
 #define AUTH_QUERY_DEFAULT                                                                                             \
-	"SELECT rolname, CASE WHEN rolvaliduntil < now() THEN NULL ELSE rolpassword END FROM pg_authid "               \
-	"WHERE rolname=$1 AND rolcanlogin"
+	"SELECT rolname, CASE WHEN rolvaliduntil OPERATOR(pg_catalog.<) pg_catalog.now() THEN NULL "                   \
+	"ELSE rolpassword END FROM pg_catalog.pg_authid WHERE rolname OPERATOR(pg_catalog.=) $1 AND rolcanlogin"
 
 const struct conf_option conf_option_table[] = {
 	/* --- listening and the process --- */
@@ -402,12 +402,13 @@ const struct conf_option conf_option_table[] = {
 	{ "auth_ident_file", IN(AUTH), OPT_STRING, GLOBAL(char *, auth_ident_file), .default_text = "",
 	  .help = "User name maps in the form of pg_ident.conf." },
 	{ "auth_user", IN(AUTH), OPT_STRING, GLOBAL(char *, auth_user), ENTRY(char *, auth_user), .default_text = "",
-	  .help = "Role that runs auth_query for users who are not in auth_file." },
+	  .help = "Role that runs auth_query for users who are not in auth_file, with its password there in clear." },
 	{ "auth_query", IN(AUTH), OPT_STRING, GLOBAL(char *, auth_query), ENTRY(char *, auth_query),
-	  .default_text = AUTH_QUERY_DEFAULT, .help = "Gives the name and the secret of user $1." },
+	  .default_text = AUTH_QUERY_DEFAULT,
+	  .help = "Gives the name and the secret of user $1; runs with search_path = pg_catalog, public." },
 	{ "auth_dbname", IN(AUTH), OPT_STRING, GLOBAL(char *, auth_dbname), ENTRY(char *, auth_dbname),
 	  .default_text = "",
-	  .help = "Database in which auth_query runs; empty is the one that the client asked for." },
+	  .help = "Entry of [databases] in which auth_query runs; empty is the one that the client asked for." },
 	{ "auth_ldap_options", IN(AUTH), OPT_STRING, GLOBAL(char *, auth_ldap_options), .default_text = "",
 	  .flags = OPTION_OTHER_WAY, .help = "Kept only: authentication by ldap is not supported." },
 	{ "scram_iterations", IN(AUTH), OPT_INT, GLOBAL(int, scram_iterations), .default_text = "4096",

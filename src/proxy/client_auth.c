@@ -4,6 +4,7 @@
 #include "client_login_priv.h"
 
 #include <pwd.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -12,6 +13,8 @@
 #include "auth/ident.h"
 #include "auth/userdb.h"
 #include "base/mem.h"
+#include "cluster/auth_query.h"
+#include "cluster/setup.h"
 #include "io/tls.h"
 #include "proxy/worker.h"
 
@@ -45,7 +48,7 @@ static const char *stored_secret(const struct client *c)
 	const struct userdb_user *u = userdb_find(l->users, str_of(l->user));
 	if (u)
 		return u->secret;
-	return cu ? cu->password : NULL;
+	return cu && cu->password ? cu->password : l->found;
 }
 
 /* One text for every reason, so that it does not tell whether the user exists. */
@@ -54,7 +57,7 @@ static void auth_failed(struct client *c)
 	const char *how = c->login->method == AUTH_METHOD_CERT   ? "certificate"
 	                  : c->login->method == AUTH_METHOD_PEER ? "peer"
 	                                                         : "password";
-	bool by_password = how[0] == 'p' && how[1] == 'a';
+	bool by_password = str_eq(str_of(how), STR("password"));
 	struct pgerr err;
 	pgerr_set_fatal(&err, by_password ? SQLSTATE_INVALID_PASSWORD : SQLSTATE_INVALID_AUTHORIZATION,
 	                "%s authentication failed for user \"%s\"", how, c->login->user);
@@ -162,6 +165,91 @@ static struct hba_verdict ask_rules(const struct client *c)
 	return hba_match(c->worker->runtime->hba, &q);
 }
 
+/* --- auth_query --- */
+
+/* Of the secret that auth_query found last, for whomever it does not find. */
+static _Atomic int last_kind_found = SECRET_SCRAM;
+
+static enum secret_kind typical_kind(const struct client *c)
+{
+	return c->login->was_looked_up ? (enum secret_kind)atomic_load(&last_kind_found)
+	                               : userdb_typical_kind(c->login->users);
+}
+
+/* The entry in whose database the query runs, or NULL: there is none for this client. */
+static const struct conf_database *query_entry(const struct client *c)
+{
+	const struct config *cfg = c->worker->runtime->config;
+	const struct client_login *l = c->login;
+	const struct conf_database *db = config_database(cfg, str_of(l->database));
+	const char *name = login_is_console(l->database) ? cfg->auth_dbname : config_auth_dbname(cfg, db);
+	return *name ? config_database(cfg, str_of(name)) : db;
+}
+
+/* auth_user's own password, if one is known in clear. */
+static const char *password_of(const struct client *c, const char *auth_user, const struct conf_database *entry)
+{
+	const struct config *cfg = c->worker->runtime->config;
+	const struct userdb_user *u = userdb_find(c->login->users, str_of(auth_user));
+	if (u && u->kind == SECRET_PLAIN)
+		return u->secret;
+	if (strcmp(cfg->monitor_user, auth_user) == 0)
+		return cfg->monitor_password;
+	return entry->user && strcmp(entry->user, auth_user) == 0 ? entry->password : NULL;
+}
+
+static void on_looked_up(void *arg, enum auth_query_result result, const char *secret);
+
+/* Asks the server, if there is somebody to ask as. */
+static bool begin_lookup(struct client *c)
+{
+	struct client_login *l = c->login;
+	const struct config *cfg = c->worker->runtime->config;
+	const struct conf_database *entry = query_entry(c);
+	const char *auth_user = entry ? config_auth_user(cfg, entry) : "";
+	struct cluster *cluster = *auth_user ? cluster_of_database(entry) : NULL;
+	/* What an unknown user is asked for must not tell whether the database exists either. */
+	l->was_looked_up = *auth_user || *cfg->auth_user;
+	if (!cluster)
+		return false;
+	const char *name = login_is_console(l->database)     ? cfg->auth_dbname
+	                   : *config_auth_dbname(cfg, entry) ? config_auth_dbname(cfg, entry)
+	                                                     : l->database;
+	const struct auth_query q = {
+		.cluster = cluster,
+		.login = { auth_user, password_of(c, auth_user, entry), entry->dbname ? entry->dbname : name },
+		.sql = config_auth_query(cfg, entry),
+		.user = l->user,
+	};
+	l->lookup = auth_query_ask(&q, c->worker->loop, on_looked_up, c);
+	return true;
+}
+
+void auth_forget(struct client *c)
+{
+	struct client_login *l = c->login;
+	auth_query_cancel(l->lookup);
+	l->lookup = NULL;
+	mem_free_secret(l->found, l->found ? strlen(l->found) : 0);
+	l->found = NULL;
+}
+
+/* The server login will need what the client's own login has shown to be right.  A SCRAM secret is of no use there; the
+ * keys of the exchange are, and have been kept. */
+static void keep_found(const struct client *c)
+{
+	const struct client_login *l = c->login;
+	if (l->found && secret_parse(str_of(l->found)) != SECRET_SCRAM)
+		learned_secret_remember(str_of(l->user), l->found);
+}
+
+/* --- the exchange begins --- */
+
+static bool needs_secret(enum auth_method method)
+{
+	return method == AUTH_METHOD_PASSWORD || method == AUTH_METHOD_MD5 || method == AUTH_METHOD_SCRAM;
+}
+
 /* The method is known: what to ask the client for? */
 static void pick_exchange(struct client *c, const char *map)
 {
@@ -172,7 +260,7 @@ static void pick_exchange(struct client *c, const char *map)
 	} else if (l->method == AUTH_METHOD_PEER) {
 		l->exchange = peer_fits(c, map) ? AUTH_EXCHANGE_NONE : AUTH_EXCHANGE_REJECT;
 	} else {
-		enum secret_kind kind = secret ? secret_parse(str_of(secret)) : userdb_typical_kind(l->users);
+		enum secret_kind kind = secret ? secret_parse(str_of(secret)) : typical_kind(c);
 		l->exchange = auth_exchange_pick(l->method, kind);
 	}
 	begin_exchange(c);
@@ -193,8 +281,26 @@ void auth_begin(struct client *c)
 	l->method = v.method;
 	if (v.method == AUTH_METHOD_REJECT)
 		refuse_by_rules(c, &v);
+	else if (needs_secret(v.method) && !stored_secret(c) && begin_lookup(c))
+		return; /* on_looked_up() goes on */
 	else
 		pick_exchange(c, v.map);
+}
+
+static void on_looked_up(void *arg, enum auth_query_result result, const char *secret)
+{
+	struct client *c = arg;
+	c->login->lookup = NULL;
+	if (result == AUTH_QUERY_FAILED) {
+		login_refuse(c, SQLSTATE_CONNECTION_FAILURE, "the user could not be looked up");
+		return;
+	}
+	if (result == AUTH_QUERY_FOUND) {
+		c->login->found = mem_strdup(secret);
+		atomic_store(&last_kind_found, (int)secret_parse(str_of(secret)));
+	}
+	pick_exchange(c, NULL);
+	client_process(c);
 }
 
 static bool make_verifier(struct client *c, struct scram_verifier *v, bool *is_mock)
@@ -206,8 +312,11 @@ static bool make_verifier(struct client *c, struct scram_verifier *v, bool *is_m
 	*is_mock = false;
 	if (l->exchange == AUTH_EXCHANGE_SCRAM && u && userdb_verifier(l->users, u, iterations, v))
 		return true;
-	if (l->exchange == AUTH_EXCHANGE_SCRAM && !u && secret && secret_parse(str_of(secret)) == SECRET_PLAIN)
+	enum secret_kind kind = !u && secret ? secret_parse(str_of(secret)) : SECRET_NONE;
+	if (l->exchange == AUTH_EXCHANGE_SCRAM && kind == SECRET_PLAIN)
 		return scram_verifier_make(str_of(secret), iterations, v);
+	if (l->exchange == AUTH_EXCHANGE_SCRAM && kind == SECRET_SCRAM)
+		return scram_verifier_parse(str_of(secret), v);
 	*is_mock = true;
 	return scram_verifier_mock(str_of(l->user), iterations, v);
 }
@@ -264,6 +373,7 @@ static void on_sasl(struct client *c, const struct frame *f)
 	if (!login_send_reply(c, &ww) || r != SCRAM_DONE)
 		return;
 	scram_keys_remember(str_of(l->user), &l->scram.verifier, l->scram.keys.client_key, l->scram.keys.server_key);
+	keep_found(c);
 	login_done(c);
 }
 
@@ -278,10 +388,12 @@ static void on_password(struct client *c, const struct frame *f)
 	}
 	bool right = l->exchange == AUTH_EXCHANGE_MD5 ? password_check_md5(stored, str_of(l->user), l->salt, given)
 	                                              : password_check_clear(stored, str_of(l->user), given);
-	if (right && secret)
-		login_done(c);
-	else
+	if (!right || !secret) {
 		auth_failed(c);
+		return;
+	}
+	keep_found(c);
+	login_done(c);
 }
 
 void auth_on_message(struct client *c, const struct frame *f)

@@ -39,6 +39,7 @@ void client_login_free(struct client *c)
 	struct client_login *l = c->login;
 	if (!l)
 		return;
+	auth_forget(c);
 	c->login = NULL;
 	if (l->sasl_started)
 		scram_server_deinit(&l->scram);
@@ -357,7 +358,7 @@ void client_login_process(struct client *c)
 {
 	while (c->state == CLIENT_STARTUP && process_startup(c))
 		;
-	while (c->state == CLIENT_AUTH && buf_len(&c->in)) {
+	while (c->state == CLIENT_AUTH && !c->login->lookup && buf_len(&c->in)) {
 		struct frame f;
 		struct frame_head h;
 		enum frame_result r = frame_peek(buf_head(&c->in), buf_len(&c->in), &h);

@@ -8,6 +8,7 @@
 #include "proxy/client_login.h"
 #include "wire/msg.h"
 
+struct auth_request;
 struct userdb;
 
 struct client_login {
@@ -15,13 +16,16 @@ struct client_login {
 	bool gss_refused, tls_asked;
 	bool sasl_started;
 	bool is_replication, is_physical; /* physical: not for one database */
+	bool was_looked_up;               /* by auth_query, whatever came of it */
 	uint8_t key_len;                  /* of the cancel key: protocol 3.2 allows long ones */
 	enum auth_method method;
 	enum auth_exchange exchange;
 	uint8_t salt[MD5_SALT_BYTES];
 	struct scram_server scram;
-	struct userdb *users;  /* owned reference */
-	char *user, *database; /* owned */
+	struct auth_request *lookup; /* auth_query is under way: nothing is read meanwhile */
+	char *found;                 /* owned secret or NULL: what auth_query has found */
+	struct userdb *users;        /* owned reference */
+	char *user, *database;       /* owned */
 	uint64_t since_us;
 };
 
@@ -35,5 +39,6 @@ void login_done(struct client *c); /* it is who it says */
 /* --- client_auth.c --- */
 void auth_begin(struct client *c);
 void auth_on_message(struct client *c, const struct frame *f); /* a password or SASL message */
+void auth_forget(struct client *c);                            /* ends a look-up, wipes what was found */
 
 #endif

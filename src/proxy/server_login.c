@@ -37,6 +37,7 @@ struct server_login {
 	struct scram_client scram;
 	bool scram_running;
 	char *password; /* owned secret or NULL */
+	char *learned;  /* owned secret or NULL: from the client's login by auth_query */
 };
 
 static void fail(struct server *s, enum sqlstate id, const char *why)
@@ -193,6 +194,8 @@ void server_login_free(struct server *s)
 		scram_client_deinit(&l->scram);
 	if (l->password)
 		mem_free_secret(l->password, strlen(l->password));
+	if (l->learned)
+		mem_free_secret(l->learned, strlen(l->learned));
 	mem_free(l);
 }
 
@@ -237,7 +240,9 @@ static const char *login_secret(struct server *s)
 	const struct userdb_user *u = userdb_find(s->pool->worker->runtime->users, str_of(du->server_user));
 	if (u && (u->kind == SECRET_PLAIN || u->kind == SECRET_MD5))
 		return u->secret;
-	return NULL;
+	if (!s->login->learned)
+		s->login->learned = learned_secret_lookup(str_of(du->server_user));
+	return s->login->learned;
 }
 
 static void fail_no_secret(struct server *s, const char *method)

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 from harness.postgres import PASSWORD
 from harness.proxy import Pgweir
-from harness.wire import PgError, tls_context
+from harness.wire import Connection, PgError, startup, tls_context
 
 
 @pytest.fixture
@@ -138,3 +138,161 @@ host      all postgres   all trust
             proxy.reload()
             assert refusal(proxy, "plain_user").sqlstate == "28000"
             assert stays.value("select 1") == "1"
+
+
+@pytest.fixture
+def accounts_db(cluster):
+    """A database with roles of all kinds and a look-up function; the roles are gone afterwards."""
+    node, name = cluster.primary, cluster.create_database()
+    node.query(f"""
+create role auth_reader login superuser password 'reader''s';
+set password_encryption = 'scram-sha-256';
+create role q_scram login password 'one';
+create role q_expired login password 'one' valid until '2001-01-01';
+create role q_future login password 'one' valid until '2101-01-01';
+create role q_nologin password 'one';
+create role q_empty login;
+set password_encryption = 'md5';
+create role q_md5 login password 'one';
+""")
+    node.query("""
+create function user_lookup(who text, out name text, out secret text) returns setof record language sql security definer as
+  $$ select rolname::text, rolpassword::text from pg_catalog.pg_authid where rolname::text = $1 $$;
+create table trap (what text);
+""", database=name)
+    yield name
+    cluster.drop_database(name)
+    node.query("drop role auth_reader, q_scram, q_expired, q_future, q_nologin, q_empty, q_md5")
+
+
+def by_query(**more):
+    return {"auth_type": "md5", "auth_user": "auth_reader", **more}
+
+
+READER = {"auth_reader": "reader's"}
+
+
+class TestQuery:
+    """auth_query, for users who are not in auth_file."""
+
+    def test_who_is_let_in(self, pgweir, accounts_db):
+        proxy = pgweir(settings=by_query(), accounts=READER)
+        for user in ("q_scram", "q_future", "q_md5"):
+            with proxy.connect(user, accounts_db, password="one") as client:
+                assert client.value("select current_user") == user
+            assert refusal(proxy, user, accounts_db, password="two").sqlstate == "28P01"
+
+    @pytest.mark.parametrize("user", ["q_expired", "q_nologin", "q_empty", "q_nobody", "auth_reader", "x" * 63, "x" * 64, "x" * 5000,
+                                      "' or true --"])
+    def test_who_is_not(self, pgweir, accounts_db, user):
+        """CVE-2025-2291 (VALID UNTIL), CVE-2015-6817 (an unknown user became auth_user): all look like a wrong password."""
+        proxy = pgweir(settings=by_query(auth_type="scram-sha-256"), accounts=READER)
+        proxy.connect("q_scram", accounts_db, password="one").close()
+        wrong = refusal(proxy, "q_scram", accounts_db, password="two").fields
+        refused = refusal(proxy, user, accounts_db, password="one").fields
+        assert {**refused, "M": ""} == {**wrong, "M": ""}
+        assert refused["M"] == wrong["M"].replace("q_scram", user)[:len(refused["M"])]
+
+    @pytest.mark.parametrize("database", ["no_such_database", "y" * 64, "y" * 9000])
+    def test_databases_are_not_told(self, pgweir, accounts_db, database):
+        """CVE-2012-4575: a long name of a database from the network; and who has not logged in learns nothing of names."""
+        proxy = pgweir(settings=by_query(), accounts=READER)
+        assert refusal(proxy, "q_scram", database, password="one").sqlstate == "28P01"
+        proxy.connect("q_scram", accounts_db, password="one").close()
+
+    def test_the_exchange_of_an_unknown_user_is_that_of_a_known_one(self, pgweir, accounts_db):
+        proxy = pgweir(settings=by_query(), accounts={**READER, **dict.fromkeys(("a", "b", "c", "d", "e", "f"), "md5" + "0" * 32)})
+        proxy.connect("q_scram", accounts_db, password="one").close()
+
+        def asked_for(user):
+            with Connection(proxy.port) as client:
+                client.send(startup({"user": user, "database": accounts_db}))
+                answer = client.read()
+                return answer.type, answer.body[:4]
+
+        assert asked_for("q_nobody") == asked_for("q_scram") == asked_for("q_expired")
+
+    def test_a_change_counts_at_once(self, pgweir, cluster, accounts_db):
+        proxy = pgweir(settings=by_query(), accounts=READER)
+        proxy.connect("q_scram", accounts_db, password="one").close()
+        cluster.primary.query("alter role q_scram password 'two'")
+        proxy.connect("q_scram", accounts_db, password="two").close()
+        assert refusal(proxy, "q_scram", accounts_db, password="one").sqlstate == "28P01"
+        cluster.primary.query("alter role q_scram valid until '2001-01-01'")
+        assert refusal(proxy, "q_scram", accounts_db, password="two").sqlstate == "28P01"
+
+    def test_settings_of_the_client_have_no_say(self, pgweir, cluster, accounts_db):
+        """CVE-2025-12819: a search_path in the start-up packet must not reach the query, written carelessly as it is."""
+        cluster.primary.query("""
+create schema evil;
+create function evil.user_lookup(who text, out name text, out secret text) returns setof record language plpgsql as
+  $$ begin insert into public.trap values ('run'); return query select who, 'known to the attacker'::text; end $$;
+create function evil.eq(text, text) returns boolean language plpgsql as
+  $$ begin insert into public.trap values ('op'); return true; end $$;
+create operator evil.= (leftarg = text, rightarg = text, function = evil.eq);
+grant usage on schema evil to public;
+""", database=accounts_db)
+        careless = "select name, secret from user_lookup($1) where name = $1"
+        for query in (careless, None):
+            proxy = pgweir(settings=by_query(**({"auth_query": query} if query else {})), accounts=READER)
+            for more in ({"search_path": "evil, public, pg_catalog"}, {"options": "-c search_path=evil,pg_catalog"}):
+                assert refusal(proxy, "q_nobody", accounts_db, password="known to the attacker", **more).sqlstate == "28P01"
+                with proxy.connect("q_scram", accounts_db, password="one", **more) as client:
+                    assert "evil" in client.value("show search_path")
+        assert cluster.primary.query("select * from public.trap", database=accounts_db) == []
+
+    def test_where_it_runs(self, pgweir, cluster, accounts_db):
+        """auth_dbname names an entry of [databases]; keys of a database go before those of all."""
+        marked = "select rolname, rolpassword from pg_authid where rolname = $1 /* {} */"
+        proxy = pgweir(settings=by_query(auth_dbname="accounts", auth_query=marked.format("all")), accounts=READER,
+                       databases={"accounts": f"dbname={accounts_db}",
+                                  "own": {"dbname": "postgres", "auth_dbname": "own", "auth_query": f"'{marked.format('own')}'"}})
+        mark = cluster.mark()
+        proxy.connect("q_scram", "own", password="one").close()
+        proxy.connect("q_scram", "postgres", password="one").close()
+        seen = {(line.database, line.statement.split("/*")[1]) for line in cluster.primary.statements(mark["primary"], harness=True)
+                if line.statement and "rolpassword" in line.statement}
+        assert seen == {("postgres", " own */"), (accounts_db, " all */")}
+
+    def test_console(self, pgweir, accounts_db):
+        """The console has no database of its own: auth_dbname says where its users are."""
+        proxy = pgweir(settings=by_query(auth_dbname="accounts", admin_users="postgres,q_scram"), accounts=READER,
+                       databases={"accounts": f"dbname={accounts_db}"})
+        with proxy.connect("q_scram", "pgweir", password="one") as console:
+            assert console.query("show version").rows
+        assert refusal(proxy, "q_scram", "pgweir", password="two").sqlstate == "28P01"
+        assert refusal(proxy, "q_md5", "pgweir", password="one").sqlstate != "28P01"  # a user, but of no rank
+        proxy.admin = lambda command: None
+
+    @pytest.mark.parametrize("query", ["select 1/0", "select rolname from pg_authid where rolname = $1",
+                                       "select rolname, rolpassword from pg_authid where rolname <> $1", "no sql"])
+    def test_a_query_that_fails_says_nothing_of_the_user(self, pgweir, accounts_db, query):
+        proxy = pgweir(settings=by_query(auth_query=query), accounts=READER)
+        for user in ("q_scram", "q_nobody"):
+            assert refusal(proxy, user, accounts_db, password="one").sqlstate == "08006"
+        proxy.wait_for_log("auth_query as \"auth_reader\" in database")
+
+    def test_many_at_once(self, pgweir, cluster, accounts_db):
+        """Logins that arrive together share queries, and a server that has closed the connection is asked again."""
+        proxy = pgweir(settings=by_query(max_client_conn=200), accounts=READER)
+        for _ in range(3):
+            waiting = []
+            for _ in range(20):
+                client = Connection(proxy.port)
+                client.send(startup({"user": "q_scram", "database": accounts_db}))
+                waiting.append(client)
+            for client in waiting:
+                client.authenticate("q_scram", "one")
+                client.close()
+            cluster.primary.query("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'auth_reader'")
+
+    def test_a_client_that_leaves_while_it_is_looked_up(self, pgweir, accounts_db):
+        slow = "select rolname, rolpassword from (select pg_sleep(0.2)) nap, pg_authid where rolname = $1"
+        proxy = pgweir(settings=by_query(auth_query=slow), accounts=READER)
+        for _ in range(5):
+            client = Connection(proxy.port)
+            client.send(startup({"user": "q_scram", "database": accounts_db}))
+            client.drop()
+        proxy.connect("q_scram", accounts_db, password="one").close()
+        client = Connection(proxy.port)  # is still being looked up when the process ends
+        client.send(startup({"user": "q_scram", "database": accounts_db}))

@@ -352,8 +352,11 @@ static void test_pgbouncer_defaults(void **state)
 		{ "auth_ident_file", "" },
 		{ "auth_file", "" },
 		{ "auth_user", "" },
-		{ "auth_query", "SELECT rolname, CASE WHEN rolvaliduntil < now() THEN NULL ELSE rolpassword END FROM "
-		                "pg_authid WHERE rolname=$1 AND rolcanlogin" },
+		/* PgBouncer's, but for the schemas, which it leaves out (CVE-2025-12819) */
+		{ "auth_query",
+		  "SELECT rolname, CASE WHEN rolvaliduntil OPERATOR(pg_catalog.<) pg_catalog.now() THEN NULL ELSE "
+		  "rolpassword "
+		  "END FROM pg_catalog.pg_authid WHERE rolname OPERATOR(pg_catalog.=) $1 AND rolcanlogin" },
 		{ "auth_dbname", "" },
 		{ "auth_ldap_options", "" },
 		{ "syslog", "0" },
