@@ -60,6 +60,7 @@ struct welcome {
 /* The same for the other workers, in a form that does not depend on a worker's table. */
 struct shared_welcome {
 	char *user;             /* owned; NULL: free */
+	uint64_t identity;      /* dbuser.identity then */
 	char *profile, *status; /* owned: params.key of each */
 	size_t profile_len, status_len;
 };
@@ -76,6 +77,7 @@ struct dbuser {
 	char *user;            /* owned; as the client says it */
 	char *server_user;     /* owned; the login on the servers */
 	enum pool_mode pool_mode;
+	uint64_t identity;       /* of what a server connection is opened with; another one since: it is outdated */
 	char primary_isolation;  /* C2: default_transaction_isolation of the primary: 'u' 'c' 'r' 's'; 0 unknown */
 	bool paused;             /* PAUSE, KILL or SUSPEND: hands out no server; follows proxy/orders.h */
 	struct catalog *catalog; /* owned reference, current as of catalog_version */

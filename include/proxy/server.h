@@ -25,6 +25,7 @@
 struct client;
 struct pool;
 struct params;
+struct shared_db;
 struct worker;
 
 #define SERVER_STATES(X)                                                                                               \
@@ -116,7 +117,9 @@ struct server {
 	bool pinned;            /* counts against max_pinned instead of the pool's size */
 	bool dedicated;         /* for one replication client only: passes bytes, never pooled (G4) */
 	uint32_t address_epoch; /* of its host at connect */
-	uint32_t conn_epoch;    /* pool->conn_epoch at connect: RECONNECT and reload raise the pool's */
+	uint32_t conn_epoch;    /* pool->conn_epoch at connect: RECONNECT raises the pool's */
+	uint64_t identity;      /* dbuser.identity at connect: a reload may change that */
+	struct shared_db *db;   /* where it counts; borrowed, for ever */
 	char default_isolation; /* C2: 'u' 'c' 'r' 's', as the server's default for this login */
 	bool suspect;           /* a statement may have changed session state that we do not track */
 	bool dirty;             /* never to be reused: closed when its client leaves it */
@@ -164,8 +167,10 @@ void server_reset_done(struct server *s);
 void server_settle_profile(struct server *s);
 /* A server without a client goes back to its pool, by way of whatever it needs first: drain, fence, rollback, reset. */
 void server_release(struct server *s);
-/* Another server, or another state of the configuration, than what it was opened for: not to be used again (B3). */
+/* Another server, or another state of the configuration, than what it was opened for: not to be handed out again. */
 bool server_is_outdated(const struct server *s);
+/* Another server: not to be used again, even by the client whose session it keeps (B3). */
+bool server_is_misplaced(const struct server *s);
 /* Gives the server to another worker's pool of the same budget. */
 void server_move_to(struct server *s, struct worker *target);
 const char *server_status(const struct server *s, const char *name); /* a ParameterStatus value or NULL */

@@ -412,6 +412,15 @@ static void give_up_waiting(struct client *c)
 	}
 }
 
+static bool keeps_outdated(const struct client *c)
+{
+	for (int i = 0; i < 2; i++) {
+		if (c->kept[i] && server_is_outdated(c->kept[i]))
+			return true;
+	}
+	return false;
+}
+
 void client_tick(struct client *c, uint64_t now_us)
 {
 	if (client_login_is_too_old(c, now_us)) {
@@ -438,6 +447,10 @@ void client_tick(struct client *c, uint64_t now_us)
 	}
 	if (c->state != CLIENT_IDLE)
 		return;
+	if (du->config->server_fast_close && c->tx == CTX_NONE && keeps_outdated(c)) {
+		time_out(c, SQLSTATE_ADMIN_SHUTDOWN, "server_fast_close: the session's server connection is replaced");
+		return;
+	}
 	limit = config_idle_transaction_timeout_us(du->config, du->conf, du->conf_user, c->conf_app);
 	if (limit && c->tx != CTX_NONE && now_us - c->request_us >= limit) {
 		time_out(c, SQLSTATE_IDLE_IN_TRANSACTION_TIMEOUT, "idle_transaction_timeout");

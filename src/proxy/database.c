@@ -2,6 +2,7 @@
 #include "proxy/database.h"
 
 #include <pthread.h>
+#include <xxhash.h>
 #include "base/buf.h"
 #include "base/mem.h"
 #include "cluster/dbfacts.h"
@@ -68,6 +69,53 @@ void dbuser_follow_orders(struct dbuser *du)
 	du->paused = (orders_of(du->database) & (ORDER_PAUSED | ORDER_SUSPENDED)) != 0;
 }
 
+static uint64_t hash_text(uint64_t seed, const char *text)
+{
+	return XXH64(text ? text : "", text ? strlen(text) + 1 : 0, seed + (text != NULL));
+}
+
+/* Of all that makes a server connection what it is, besides its host. */
+static uint64_t identity_of(const struct config *cfg, const struct conf_database *conf, const char *dbname,
+                            const char *server_user)
+{
+	const char *const texts[] = {
+		dbname,
+		server_user,
+		conf->client_encoding,
+		conf->datestyle,
+		conf->timezone,
+		conf->connect_query,
+		conf_sslmode_name(cfg->server_tls_sslmode),
+		cfg->server_tls_ca_file,
+		cfg->server_tls_cert_file,
+		cfg->server_tls_key_file,
+		cfg->server_tls_protocols,
+		cfg->server_tls_ciphers,
+		cfg->server_tls13_ciphers,
+	};
+	uint64_t hash = 0;
+	for (size_t i = 0; i < ARRAY_LEN(texts); i++)
+		hash = hash_text(hash, texts[i]);
+	return hash;
+}
+
+static void forget_welcomes(struct dbuser *du)
+{
+	for (unsigned i = 0; i < du->n_welcomes; i++) {
+		params_unref(&du->worker->params, du->welcomes[i].profile);
+		params_unref(&du->worker->params, du->welcomes[i].status);
+	}
+	du->n_welcomes = du->next_welcome = 0;
+}
+
+/* What backends have said of themselves holds for those that are opened in the same way. */
+static void set_identity(struct dbuser *du, uint64_t identity)
+{
+	if (identity != du->identity)
+		forget_welcomes(du);
+	du->identity = identity;
+}
+
 /* Takes what the configuration says now; old pools of another cluster age out by their time-outs. */
 static bool resolve(struct dbuser *du, const struct config *cfg, struct pgerr *err)
 {
@@ -95,6 +143,7 @@ static bool resolve(struct dbuser *du, const struct config *cfg, struct pgerr *e
 	mem_free(du->server_user);
 	du->server_user = mem_strdup(conf->user ? conf->user : du->user);
 	du->pool_mode = config_pool_mode(cfg, conf, user);
+	set_identity(du, identity_of(cfg, conf, dbname, du->server_user));
 	dbuser_follow_orders(du);
 	return true;
 }
@@ -103,10 +152,7 @@ static void dbuser_free(struct dbuser *du)
 {
 	struct worker *w = du->worker;
 	HASH_DEL(w->dbusers, du);
-	for (unsigned i = 0; i < du->n_welcomes; i++) {
-		params_unref(&w->params, du->welcomes[i].profile);
-		params_unref(&w->params, du->welcomes[i].status);
-	}
+	forget_welcomes(du);
 	catalog_unref(du->catalog);
 	config_unref(du->config);
 	mem_free(du->database);
@@ -164,8 +210,8 @@ static struct params *find_shared(struct dbuser *du, const struct params *profil
 	pthread_mutex_lock(&shared_mutex);
 	for (unsigned i = 0; du->db->welcomes && i < WELCOMES_MAX && !status; i++) {
 		const struct shared_welcome *w = &du->db->welcomes[i];
-		if (w->user && strcmp(w->user, du->user) == 0 && w->profile_len == profile->key_len &&
-		    memcmp(w->profile, profile->key, profile->key_len) == 0)
+		if (w->user && strcmp(w->user, du->user) == 0 && w->identity == du->identity &&
+		    w->profile_len == profile->key_len && memcmp(w->profile, profile->key, profile->key_len) == 0)
 			status = params_from_key(&du->worker->params, w->status, w->status_len);
 	}
 	pthread_mutex_unlock(&shared_mutex);
@@ -202,8 +248,8 @@ static void add_shared(struct dbuser *du, const struct params *profile, const st
 	mem_free(w->user);
 	mem_free(w->profile);
 	mem_free(w->status);
-	*w = (struct shared_welcome){ mem_strdup(du->user), copy_key(profile), copy_key(status), profile->key_len,
-		                      status->key_len };
+	*w = (struct shared_welcome){ mem_strdup(du->user), du->identity,     copy_key(profile),
+		                      copy_key(status),     profile->key_len, status->key_len };
 	pthread_mutex_unlock(&shared_mutex);
 }
 

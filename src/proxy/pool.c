@@ -396,7 +396,7 @@ void pool_on_server_gone(struct server *s)
 	if (s->dedicated)
 		return;
 	atomic_fetch_sub(s->pinned ? &p->budget->pinned : &p->budget->connections, 1);
-	atomic_fetch_sub(&p->du->db->connections, 1);
+	atomic_fetch_sub(&s->db->connections, 1);
 }
 
 /* --- ageing --- */

@@ -137,6 +137,12 @@ static struct host *pick_host(struct client *c, bool *waits)
 	return host;
 }
 
+/* A reload that changes the list of hosts makes another cluster of the same servers. */
+static bool is_same_server(const struct host *a, const struct host *b)
+{
+	return a == b || (a->port == b->port && strcmp(a->name, b->name) == 0);
+}
+
 void relay_request(struct client *c)
 {
 	bool waits;
@@ -144,7 +150,7 @@ void relay_request(struct client *c)
 	if (waits)
 		return;
 	struct server *kept = c->kept[c->seg.role];
-	if (kept && (kept->pool->host != host || server_is_outdated(kept)) && !RULE_BROKEN(C8)) {
+	if (kept && (!is_same_server(kept->pool->host, host) || server_is_misplaced(kept)) && !RULE_BROKEN(C8)) {
 		/* What it is linked to is the primary no more: its session state is lost with it. */
 		server_close(kept, "another server is the primary now");
 		if (c->state == CLIENT_CLOSING)

@@ -124,6 +124,8 @@ static struct server *server_new(struct pool *p)
 	s->tx = MSG_TX_IDLE;
 	s->connected_us = loop_now_us(p->worker->loop);
 	s->conn_epoch = p->conn_epoch;
+	s->identity = p->du->identity;
+	s->db = p->du->db;
 	s->status = params_ref(p->worker->params.empty);
 	s->profile = params_ref(p->worker->params.empty);
 	s->base = params_ref(p->worker->params.empty);
@@ -284,10 +286,15 @@ void server_run_reset(struct server *s, enum reset_kind kind, const char *sql)
 		server_close(s, stream_last_error());
 }
 
+bool server_is_misplaced(const struct server *s)
+{
+	return s->close_needed ||
+	       s->address_epoch != atomic_load_explicit(&s->pool->host->address_epoch, memory_order_acquire);
+}
+
 bool server_is_outdated(const struct server *s)
 {
-	return s->close_needed || s->conn_epoch != s->pool->conn_epoch ||
-	       s->address_epoch != atomic_load_explicit(&s->pool->host->address_epoch, memory_order_acquire);
+	return server_is_misplaced(s) || s->conn_epoch != s->pool->conn_epoch || s->identity != s->pool->du->identity;
 }
 
 static bool must_close(const struct server *s)
