@@ -11,6 +11,7 @@
 #include "base/check.h"
 #include "conf/config.h"
 #include "proxy/server.h"
+#include "proxy/measure.h"
 #include "proxy/stats.h"
 
 struct worker;
@@ -27,6 +28,7 @@ struct usage {
 	unsigned n_servers, pinned;
 	uint64_t max_wait_us; /* of who waits now */
 	struct stats_block stats;
+	struct measures measures;
 	size_t key_len;
 	char key[]; /* database NUL user NUL */
 };

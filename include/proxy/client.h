@@ -32,6 +32,7 @@
 #include "sql/sqlparse.h"
 #include "wire/pgerr.h"
 
+struct application;
 struct dbuser;
 struct params;
 struct pool;
@@ -98,7 +99,8 @@ struct client_segment {
 	uint16_t next_msg;     /* index for the next message emitted */
 	uint32_t flags, pins;  /* of what is executed */
 	uint64_t started_us, sent_us;
-	struct sql_shape *shape; /* owned reference or NULL: to correct its class after a refusal */
+	uint64_t rows, sent_before; /* of its answer; client.sent_bytes when it began */
+	struct sql_shape *shape;    /* owned reference or NULL: to correct its class after a refusal */
 };
 
 struct client {
@@ -136,7 +138,10 @@ struct client {
 	uint64_t pos;                    /* B2: round of this client's last answer from the primary */
 	uint64_t read_round;             /* round of its last answer from standby read_host */
 	struct host *read_host;
-	uint64_t need_round; /* WAIT_FRESH: a standby must be fresh as of later than this */
+	struct application *measured_as; /* borrowed from the worker; proxy/measure.h */
+	uint64_t log_min_us;             /* log_min_duration as it holds for this client */
+	uint64_t sent_bytes;             /* to the client */
+	uint64_t need_round;             /* WAIT_FRESH: a standby must be fresh as of later than this */
 	uint64_t wait_since_us, connected_us, request_us, xact_us, fresh_deadline_us, primary_deadline_us;
 	struct client_stmts stmts;
 	struct params *profile;              /* owned reference: settings that a backend must have for it */

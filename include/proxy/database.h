@@ -16,6 +16,7 @@
 #include "base/str.h"
 #include "cluster/topology.h"
 #include "conf/config.h"
+#include "proxy/measure.h"
 #include "proxy/stats.h"
 #include "wire/pgerr.h"
 
@@ -86,6 +87,7 @@ struct dbuser {
 	unsigned n_welcomes, next_welcome;
 	struct pool *pools[CLUSTER_MAX_HOSTS]; /* by host index; borrowed from worker.pools */
 	struct stats_block stats;
+	struct measures measures;
 	size_t key_len;
 	char key[]; /* database NUL user NUL */
 };

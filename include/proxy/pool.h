@@ -37,6 +37,13 @@ struct pool_budget {
 TAILQ_HEAD(server_queue, server);
 TAILQ_HEAD(client_queue, client);
 
+/* What SHOW ADVICE needs to know of a pool on this worker; only grows. */
+struct pool_use {
+	uint64_t served, served_us; /* times that a server was given back, and how long each had been away, in all */
+	double served_us2;          /* the sum of their squares */
+	uint64_t waits, wait_us;    /* clients that had to queue, and for how long */
+};
+
 struct pool {
 	UT_hash_handle hh;    /* in worker.pools */
 	LIST_ENTRY(pool) all; /* worker.pool_list, in order of making */
@@ -54,13 +61,19 @@ struct pool {
 	uint32_t failed_epoch;   /* the cluster's role epoch at that failure; a role change lifts the pause */
 	struct pgerr last_error; /* of that failure */
 	bool failing;
-	uint64_t max_wait_us;
+	struct pool_use use;
 	size_t key_len;
 	char key[];
 };
 
 struct pool *pool_get(struct dbuser *du, struct host *host);
 int pool_size(const struct pool *p);
+static inline void pool_note_use(struct pool *p, uint64_t us)
+{
+	p->use.served++;
+	p->use.served_us += us;
+	p->use.served_us2 += (double)us * (double)us;
+}
 
 /* An idle server that suits the client, or NULL; then the client should queue with pool_wait(). */
 struct server *pool_take(struct pool *p, struct client *c);

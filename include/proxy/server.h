@@ -104,6 +104,7 @@ struct server {
 	enum server_state state;
 	unsigned id; /* for the log and SHOW SERVERS */
 	uint64_t connected_us, idle_since_us, request_us;
+	uint64_t linked_us;   /* since when its client has it */
 	uint64_t login_round; /* B3: only samples of a later round say anything of this connection */
 	uint32_t backend_pid;
 	uint8_t cancel_key[256];

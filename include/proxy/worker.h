@@ -81,6 +81,8 @@ struct worker {
 	unsigned n_free_blocks;
 	_Atomic int n_clients;
 	struct worker_stats stats;
+	struct application *applications; /* uthash; owned; proxy/measure.h */
+	struct shape_use other_use;       /* of segments that are not one known statement */
 	uint64_t rng;
 	bool draining; /* SHUTDOWN WAIT_FOR_*: clients are sent away when idle */
 };

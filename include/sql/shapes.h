@@ -12,6 +12,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include "base/histogram.h"
 #include "base/str.h"
 #include "sql/facts.h"
 #include "sql/lexer.h"
@@ -29,6 +30,30 @@ struct shapes_stats {
 	size_t count, bytes;
 };
 
+/* What a shape's executions have cost; here because it shares the shape's life and bound. */
+struct shape_use {
+	uint64_t calls, errors, to_replica, us, wait_us, max_us, rows, bytes;
+	struct histogram latency;
+};
+struct shape_sample {
+	uint64_t us, wait_us, rows, bytes; /* us includes wait_us */
+	bool failed, replica;
+};
+static inline void shape_use_add(struct shape_use *u, const struct shape_sample *s)
+{
+	u->calls++;
+	u->errors += s->failed;
+	u->to_replica += s->replica;
+	u->us += s->us;
+	u->wait_us += s->wait_us;
+	u->rows += s->rows;
+	u->bytes += s->bytes;
+	if (s->us > u->max_us)
+		u->max_us = s->us;
+	histogram_add(&u->latency, s->us);
+}
+void shape_use_sum(struct shape_use *to, const struct shape_use *from);
+
 struct shapes *shapes_new(unsigned max_count, size_t max_bytes) MUSTCHECK;
 void shapes_free(struct shapes *s); /* NULL is fine; shapes that others hold live on */
 struct shapes_stats shapes_stats(const struct shapes *s);
@@ -43,6 +68,13 @@ void shape_unref(struct sql_shape *shape);                          /* NULL is f
 const struct sql_facts *shape_facts(const struct sql_shape *shape); /* borrowed */
 /* The statement with ? for its literals; borrowed, cut at some hundred bytes. */
 const char *shape_text(const struct sql_shape *shape);
+/* Where its executions are counted; borrowed, lives as long as the shape. */
+struct shape_use *shape_use(struct sql_shape *shape);
+/* Every shape in the cache that was executed; key: equal for equal shapes of all workers. */
+enum { SHAPE_KEY_BYTES = 16 };
+typedef void shape_visitor(const uint8_t key[SHAPE_KEY_BYTES], const char *text, const struct shape_use *use,
+                           void *arg);
+void shapes_each_used(const struct shapes *s, shape_visitor *fn, void *arg);
 /* Nanoseconds while the catalog is the one of the last call. */
 struct route_verdict shape_route(struct sql_shape *shape, const struct catalog *catalog,
                                  const struct route_policy *policy);

@@ -77,6 +77,7 @@ static bool open_log(const struct config *cfg, char *err, size_t err_size)
 {
 	if (log_open(log_path(cfg), cfg->log_format, config_log_level(cfg))) {
 		self.log_is_file = log_path(cfg) != NULL;
+		log_syslog("/dev/log", cfg->syslog ? cfg->syslog_ident : NULL, cfg->syslog_facility);
 		return true;
 	}
 	snprintf(err, err_size, "could not open log file \"%s\": %s", cfg->logfile, strerror(errno));

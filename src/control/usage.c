@@ -76,6 +76,7 @@ static void add_dbuser(struct usage_table *t, const struct dbuser *du)
 	struct usage *u = entry_of(t, du);
 	u->paused |= du->paused;
 	stats_block_add(&u->stats, &du->stats);
+	measures_sum(&u->measures, &du->measures);
 }
 
 /* Times may be a turn old, so that a wait could seem to lie in the future. */

@@ -10,6 +10,7 @@
 #include "proxy/consistency.h"
 #include "proxy/database.h"
 #include "proxy/local.h"
+#include "proxy/measure.h"
 #include "proxy/params.h"
 #include "proxy/plan.h"
 #include "proxy/pool.h"
@@ -221,6 +222,7 @@ bool client_send(struct client *c, const void *p, size_t n)
 {
 	if (c->state == CLIENT_CLOSING)
 		return false;
+	c->sent_bytes += n;
 	c->worker->stats.total.sent_bytes += n;
 	if (c->du)
 		c->du->stats.sent_bytes += n;
@@ -329,14 +331,17 @@ void client_close(struct client *c, const struct pgerr *err, const char *why)
 	if (c->state == CLIENT_CLOSING)
 		return;
 	log_close(c, err, why);
-	if (err && (stream_is_open(&c->stream)))
+	if (err && (stream_is_open(&c->stream))) {
+		measure_error(c, err->sqlstate);
 		say_goodbye(c, err);
+	}
 	leave_queue(c);
 	relay_on_client_gone(c);
 	if (c->state == CLIENT_LOCAL)
 		client_local_handler()->close(c);
 	client_set_state(c, CLIENT_CLOSING);
 	cancel_unregister(c);
+	measure_client_gone(c);
 	stream_close(&c->stream);
 	client_login_free(c);
 	client_stmts_deinit(&c->stmts, &w->texts);

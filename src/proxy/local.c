@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "base/rules.h"
 #include "proxy/database.h"
+#include "proxy/measure.h"
 #include "proxy/params.h"
 #include "proxy/pstmt.h"
 #include "proxy/settings.h"
@@ -155,7 +156,7 @@ static void put_error(struct client *c, struct wire_writer *ww, const char *text
 	struct pgerr err;
 	pgerr_set(&err, SQLSTATE_INVALID_PARAMETER_VALUE, "%s", text);
 	msg_put_error(ww, &err);
-	c->worker->stats.total.errors++;
+	measure_error(c, err.sqlstate);
 	if (c->tx == CTX_DEFERRED)
 		c->tx = CTX_LOST;
 }
@@ -281,7 +282,7 @@ bool local_reject(struct client *c, enum segment_end end, const struct pgerr *er
 	buf_clear(out);
 	ww_init(&ww, out);
 	msg_put_error(&ww, err);
-	c->worker->stats.total.errors++;
+	measure_error(c, err->sqlstate);
 	if (c->tx == CTX_DEFERRED)
 		c->tx = CTX_LOST;
 	if (end == SEGMENT_SYNC || end == SEGMENT_QUERY || end == SEGMENT_FCALL)

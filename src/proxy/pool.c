@@ -189,6 +189,8 @@ static bool serve_waiters(struct pool *p, struct server *s)
 		}
 		pool_unwait(p, c);
 		client_set_state(c, CLIENT_IDLE); /* it stands in no list now */
+		p->use.waits++;
+		p->use.wait_us += waited;
 		p->du->stats.wait_us += waited;
 		p->worker->stats.total.wait_us += waited;
 		if (relay_server_ready(c, s))

@@ -14,6 +14,7 @@
 #include "proxy/database.h"
 #include "proxy/emit.h"
 #include "proxy/local.h"
+#include "proxy/measure.h"
 #include "proxy/params.h"
 #include "proxy/plan.h"
 #include "proxy/pool.h"
@@ -45,6 +46,7 @@ void relay_link(struct client *c, struct server *s)
 		return; /* kept from an earlier transaction */
 	s->client = c;
 	server_set_state(s, SERVER_LINKED);
+	s->linked_us = loop_now_us(c->worker->loop);
 	c->worker->stats.total.server_assignments++;
 	c->du->stats.server_assignments++;
 }
@@ -53,6 +55,7 @@ void relay_unlink(struct client *c)
 {
 	struct server *s = c->srv;
 	CHECK(s && s->client == c);
+	pool_note_use(s->pool, loop_now_us(c->worker->loop) - s->linked_us);
 	c->srv = NULL;
 	s->client = NULL;
 	s->skipping = s->copy_sync = s->owes_sync = s->prelude_failed = false;
@@ -381,6 +384,7 @@ static void begin_segment(struct client *c, const struct plan *plan, const struc
 		                          .kept = true,
 		                          .consistency = seg->consistency };
 	c->seg.started_us = loop_now_us(c->worker->loop);
+	c->seg.sent_before = c->sent_bytes;
 	c->segment_no++;
 	c->arrived_round = cluster_round(c->du->db->cluster);
 	client_stmts_clear_sent(&c->stmts, &c->worker->texts);
@@ -749,6 +753,7 @@ static void take_pins(struct client *c, struct server *s, bool failed)
 		client_close(c, &err, "max_pinned");
 		return;
 	}
+	measure_pins(c, pins & ~c->pins);
 	c->pins |= pins;
 	s->dirty = true;
 }
@@ -803,6 +808,7 @@ void relay_segment_done(struct client *c, struct server *s, char status)
 	s->error_seen = false;
 	client_stmts_clear_sent(&c->stmts, &c->worker->texts);
 	note_time(c);
+	measure_segment(c, s, failed);
 	if (c->seg.kept)
 		buf_consume(&c->in, c->emitted);
 	c->emitted = 0;

@@ -16,6 +16,7 @@
 #include "proxy/consistency.h"
 #include "proxy/database.h"
 #include "proxy/emit.h"
+#include "proxy/measure.h"
 #include "proxy/params.h"
 #include "proxy/pool.h"
 #include "proxy/relay_priv.h"
@@ -284,13 +285,19 @@ static void note_error(struct server *s, const struct pgerr_fields *e)
 	                       !(s->client && s->client->seg.done_rows);
 	if (pgerr_is_fatal(e))
 		s->close_needed = true;
-	s->pool->worker->stats.total.errors++;
+}
+
+/* What a backend that dies sends may have no SQLSTATE at all. */
+static const char *code_of(const struct pgerr_fields *e, char out[6])
+{
+	return str_copy(out, 6, pgerr_sqlstate(e)) && strlen(out) == 5 ? out : "?????";
 }
 
 static enum outcome on_error(struct reply *r, const uint8_t *body, size_t have)
 {
 	struct server *s = r->s;
 	struct pgerr_fields e;
+	char code[6];
 	pgerr_parse(body, have, &e);
 	struct request *first = head(s);
 	struct client *c = s->client;
@@ -330,6 +337,7 @@ static enum outcome on_error(struct reply *r, const uint8_t *body, size_t have)
 		                       follows */
 	if (pgerr_is_fatal(&e))
 		s->fatal_shown = true;
+	measure_error(c, duplicate ? sqlstate_code(SQLSTATE_DUPLICATE_PREPARED_STATEMENT) : code_of(&e, code));
 	c->seg.done_rows = true;
 	if (c->copy == COPY_IN)
 		c->copy = COPY_NONE; /* what more the client sends of it is dropped */
@@ -403,6 +411,16 @@ static enum outcome on_parameter_status(struct reply *r, const uint8_t *body, si
 	return OUT_FORWARD;
 }
 
+/* "INSERT 0 5", "SELECT 12": the number at the end; a tag without one has no rows. */
+static uint64_t rows_of_tag(const uint8_t *body, size_t n)
+{
+	uint64_t rows = 0, unit = 1;
+	for (size_t i = n < 2 ? 0 : n - 1; i > 0 && body[i - 1] >= '0' && body[i - 1] <= '9' && unit < UINT64_MAX / 100;
+	     i--, unit *= 10)
+		rows += (uint64_t)(body[i - 1] - '0') * unit;
+	return rows;
+}
+
 static enum outcome on_command_complete(struct reply *r, const uint8_t *body, size_t n)
 {
 	struct server *s = r->s;
@@ -410,6 +428,8 @@ static enum outcome on_command_complete(struct reply *r, const uint8_t *body, si
 	struct request *first = head(s);
 	if (s->pending && msg_parse_command_complete(body, n, &tag) && str_eq(tag, STR("ROLLBACK")))
 		s->tx_spoiled = true;
+	if (s->client && !(first && first->flags & REQF_SWALLOW))
+		s->client->seg.rows += rows_of_tag(body, n);
 	if (first && first->kind == REQ_EXECUTE)
 		return answered(r, true);
 	return partial(r, true);

@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "proxy/client.h"
 #include "proxy/database.h"
+#include "proxy/measure.h"
 #include "proxy/worker.h"
 
 /* GUC_REPORT settings that a client can change (guc_tables.c, 14 to 18). */
@@ -168,6 +169,7 @@ void settings_follow_config(struct client *c)
 {
 	c->conf_app = c->application ? config_application(c->du->config, str_of(c->application)) : NULL;
 	settings_refresh_routing(c);
+	measure_client(c);
 }
 
 void settings_start_session(struct client *c)
@@ -177,6 +179,7 @@ void settings_start_session(struct client *c)
 	settings_follow_config(c);
 	if (!c->application)
 		c->application = mem_strdup(conf->application_name ? conf->application_name : "");
+	measure_client(c);
 	char *tag = make_tag(c);
 	params_unref(t, c->profile);
 	c->profile = params_with(t, c->startup, STR("application_name"), str_of(tag));

@@ -15,6 +15,7 @@
 #include "proxy/client.h"
 #include "proxy/consistency.h"
 #include "proxy/database.h"
+#include "proxy/measure.h"
 #include "proxy/relay.h"
 #include "proxy/settings.h"
 #include "sql/shapes.h"
@@ -298,6 +299,7 @@ static void worker_free(struct worker *w)
 	cancels_free(w);
 	loop_free(w->loop);
 	dbusers_free(w);
+	measures_free(w);
 	stmt_texts_deinit(&w->texts);
 	shapes_free(w->shapes);
 	params_table_deinit(&w->params);

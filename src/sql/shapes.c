@@ -16,6 +16,8 @@
 #include "sql/fingerprint.h"
 
 enum { TEXT_MAX = 512, NO_CATALOG = 1 };
+/* Behind a canonical text: settings that change what the same tokens mean. */
+enum { MARK_BACKSLASH = 0x1e, MARK_ENCODING = 0x1f };
 
 struct sql_shape {
 	UT_hash_handle hh; /* in shapes.by_key */
@@ -26,6 +28,7 @@ struct sql_shape {
 	bool refused;       /* by a standby */
 	uint64_t class_for; /* catalog_id() that class was made with, NO_CATALOG, or 0: none yet */
 	struct route_class class;
+	struct shape_use use;
 	struct sql_facts *facts; /* owned reference */
 	struct sql_shape
 	    *marker; /* owned reference: the cached shape that this parse of a literal-sensitive text is of */
@@ -47,10 +50,15 @@ static size_t shape_bytes(const struct sql_shape *s) { return sizeof(*s) + strle
 
 /* --- shapes --- */
 
+/* Where a literal ends is a guess in some encodings (a backslash may be half a character): then nothing is shown, since
+ * this text goes to logs. */
 static struct sql_shape *shape_new(struct sql_facts *facts, const uint8_t *canon, size_t n)
 {
-	char text[TEXT_MAX];
-	size_t len = sql_canon_print(canon, n, text, sizeof(text));
+	char text[TEXT_MAX] = "(not shown: in an encoding that cannot be read for sure)";
+	bool readable = !n || canon[n - 1] != MARK_ENCODING;
+	if (n && canon[n - 1] == MARK_BACKSLASH)
+		n--;
+	size_t len = readable ? sql_canon_print(canon, n, text, sizeof(text)) : strlen(text);
 	struct sql_shape *s = mem_zalloc(sizeof(*s) + len + 1);
 	s->refs = 1;
 	s->facts = facts;
@@ -80,6 +88,36 @@ void shape_unref(struct sql_shape *shape)
 
 const struct sql_facts *shape_facts(const struct sql_shape *shape) { return shape->facts; }
 const char *shape_text(const struct sql_shape *shape) { return shape->text; }
+
+/* A parse of its own is gone after the statement; the shape in the cache stays. */
+struct shape_use *shape_use(struct sql_shape *shape) { return shape->marker ? &shape->marker->use : &shape->use; }
+
+void shape_use_sum(struct shape_use *to, const struct shape_use *from)
+{
+	to->calls += from->calls;
+	to->errors += from->errors;
+	to->to_replica += from->to_replica;
+	to->us += from->us;
+	to->wait_us += from->wait_us;
+	to->rows += from->rows;
+	to->bytes += from->bytes;
+	if (from->max_us > to->max_us)
+		to->max_us = from->max_us;
+	histogram_sum(&to->latency, &from->latency);
+}
+
+void shapes_each_used(const struct shapes *s, shape_visitor *fn, void *arg)
+{
+	const struct sql_shape *shape;
+	TAILQ_FOREACH(shape, &s->clock, link)
+	{
+		uint8_t key[SHAPE_KEY_BYTES];
+		if (!shape->use.calls)
+			continue;
+		memcpy(key, &shape->key, sizeof key);
+		fn(key, shape->text, &shape->use, arg);
+	}
+}
 
 static bool is_refused(const struct sql_shape *s) { return s->refused || (s->marker && s->marker->refused); }
 
@@ -194,13 +232,12 @@ static struct sql_shape *shapes_reparse(struct shapes *s, struct sql_shape *mark
 	return shapes_keep_loose(s, shape);
 }
 
-/* Settings that change what the same tokens mean have a byte in the key. */
 static void mark_options(uint8_t *canon, struct sql_canon *info, struct sqlparse_options options)
 {
 	if (info->backslash)
-		canon[info->n++] = 0x1e;
+		canon[info->n++] = MARK_BACKSLASH;
 	if (options.ascii_unsafe && info->high_bytes)
-		canon[info->n++] = 0x1f;
+		canon[info->n++] = MARK_ENCODING;
 }
 
 struct sql_shape *shapes_get(struct shapes *s, struct str sql, struct sqlparse_options options,
@@ -214,6 +251,7 @@ struct sql_shape *shapes_get(struct shapes *s, struct str sql, struct sqlparse_o
 		s->stats.misses++;
 		struct str start = { sql.p, TEXT_MAX };
 		sql_canon(start, options.std_strings, s->canon, &info);
+		mark_options(s->canon, &info, options);
 		return shapes_keep_loose(s, shape_new(sqlparse(sql, options), s->canon, info.n));
 	}
 	sql_canon(sql, options.std_strings, s->canon, &info);

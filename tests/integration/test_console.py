@@ -496,14 +496,19 @@ def test_disable_refuses_new_logins_only(pgweir):
         assert admin.query("DISABLE pgweir_no_such", check=False).errors == [] and admin.query("ENABLE pgweir_no_such").tags == ["ENABLE"]
 
 
-def test_suspend_keeps_servers(pgweir):
+def test_suspend_keeps_servers(pgweir, cluster):
     proxy = pgweir()
-    with proxy.connect() as client, proxy.connect("postgres", "pgweir") as admin, proxy.connect() as other:
+    with proxy.connect() as client, proxy.connect("postgres", "pgweir") as admin, proxy.connect() as other, \
+            cluster.primary.connect() as blocker:
         other.query("select txid_current()")
         before = {row["remote_pid"] for row in admin.query("show servers").dicts}
-        client.send(wire.query("select pg_sleep(0.3) from txid_current()"))
+        blocker.query("select pg_advisory_lock(4711)")
+        client.send(wire.query("select pg_advisory_xact_lock(4711)"))
         wait_until(lambda: any(row["state"] == "active" for row in admin.query("show servers").dicts), "the statement runs")
-        assert admin.query("SUSPEND").tags == ["SUSPEND"]
+        admin.send(wire.query("SUSPEND"))
+        wait_until(lambda: proxy.admin("show state")[2]["value"] == "yes", "suspended")
+        blocker.query("select pg_advisory_unlock(4711)")
+        assert admin.brief_until_ready() == ["C SUSPEND", "Z I"]
         assert not any(row["state"] == "active" for row in admin.query("show servers").dicts)
         assert client.read_until_ready()
         assert admin.query("show state").dicts[2] == {"key": "suspended", "value": "yes"}

@@ -73,6 +73,8 @@ static inline void session_free(struct session *x)
 	struct worker *w = &x->worker;
 	segment_forget(&x->client);
 	segment_waiting_free_all(w);
+	measure_client_gone(&x->client);
+	measures_free(w);
 	client_stmts_deinit(&x->client.stmts, &w->texts);
 	assert_int_equal(HASH_COUNT(w->texts.by_key), w->texts.n_unused);
 	stmt_texts_deinit(&w->texts);
