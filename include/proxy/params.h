@@ -25,6 +25,8 @@ struct params {
 	uint64_t hash; /* of key: tells sets apart beyond the life of one */
 	char *key;     /* owned: name\0value\0... sorted by name; the strings that items point to */
 	size_t key_len;
+	const char
+	    *isolation; /* value of default_transaction_isolation, which is asked for at each statement, or NULL */
 	struct param items[];
 };
 

@@ -30,7 +30,7 @@ struct plan {
 	enum server_role role;
 	enum route_reason reason;
 	bool proved;
-	struct pgerr error; /* REJECT */
+	struct pgerr error; /* REJECT, PROTOCOL; else undefined */
 };
 
 /* Wish and transaction that statements of this client are judged by. */

@@ -32,9 +32,11 @@ struct stmt_text {
 	unsigned refs;
 	uint32_t id; /* unique in the process; names the statement on backends */
 	uint32_t body_len;
-	struct sql_shape *shape; /* owned reference, or NULL until the relay has classified the text */
-	struct sql_hint hint;    /* borrows body */
-	uint8_t body[];          /* of a Parse message, behind the name: text, NUL, int16 count, count OIDs */
+	uint8_t server_name_len;
+	char server_name[PSTMT_NAME_MAX]; /* pgweir_<id>, with a NUL */
+	struct sql_shape *shape;          /* owned reference, or NULL until the relay has classified the text */
+	struct sql_hint hint;             /* borrows body */
+	uint8_t body[];                   /* of a Parse message, behind the name: text, NUL, int16 count, count OIDs */
 };
 TAILQ_HEAD(stmt_text_queue, stmt_text);
 
@@ -53,7 +55,12 @@ struct stmt_text *stmt_texts_intern(struct stmt_texts *t, const uint8_t *body, s
 struct stmt_text *stmt_text_ref(struct stmt_text *s);
 void stmt_text_unref(struct stmt_texts *t, struct stmt_text *s); /* NULL is fine */
 struct str stmt_text_sql(const struct stmt_text *s);             /* borrowed; NUL-terminated behind */
-size_t stmt_text_server_name(const struct stmt_text *s, char out[PSTMT_NAME_MAX]);
+static inline struct str stmt_text_server_name(const struct stmt_text *s)
+{
+	return (struct str){ s->server_name, s->server_name_len };
+}
+
+void stmt_text_make_name(struct stmt_text *s); /* from its id */
 
 /* --- a client's names --- */
 #define CSTMT_STATES(X)                                                                                                \
@@ -78,6 +85,7 @@ struct cstmt {
 
 struct client_stmts {
 	struct cstmt *by_name;     /* owned */
+	struct cstmt *last;        /* borrowed from it: the newest of the name asked for last, or NULL */
 	struct stmt_text *unnamed; /* owned reference or NULL: as the server has confirmed it */
 	struct stmt_text
 	    *sent;     /* owned reference or NULL: after all that the running segment has emitted so far, ... */
@@ -87,6 +95,7 @@ struct client_stmts {
 void client_stmts_deinit(struct client_stmts *c, struct stmt_texts *t);
 /* What the name means for a message sent now; NULL when it means nothing. */
 struct cstmt *client_stmts_find(const struct client_stmts *c, struct str name);
+struct cstmt *client_stmts_recall(struct client_stmts *c, struct str name); /* the same, quick when it was asked last */
 /* Takes its own reference on text. NULL when memory ran out. */
 struct cstmt *client_stmts_parse(struct client_stmts *c, struct str name, struct stmt_text *text) MUSTCHECK;
 void client_stmts_parse_done(struct client_stmts *c, struct stmt_texts *t, struct cstmt *s, bool ok);

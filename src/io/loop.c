@@ -133,13 +133,18 @@ const char *loop_name(const struct loop *loop) { return loop->name; }
 
 struct event_base *loop_base(struct loop *loop) { return loop->base; }
 
+/* Apart, so that the caller inlines the rest. */
+static __attribute__((noinline)) uint64_t read_clock(struct loop *loop)
+{
+	loop->now_us = mono_now_us();
+	return loop->now_us;
+}
+
 uint64_t loop_now_us(struct loop *loop)
 {
 	/* Read on demand and not at a fixed point: the wait lies inside event_base_loop(), so a time taken before it
 	 * is stale in the callbacks by however long the loop has slept. */
-	if (loop->now_us == 0)
-		loop->now_us = mono_now_us();
-	return loop->now_us;
+	return LIKELY(loop->now_us != 0) ? loop->now_us : read_clock(loop);
 }
 
 /* Only the hooks that stand there now: one that queues itself again must not keep the sockets waiting. */

@@ -211,25 +211,26 @@ static bool may_answer(struct stream_tls *t, size_t n)
 	return t->answer_bytes <= ANSWERS_MAX;
 }
 
-/* *done counts what has left; less than n means blocked.  False with errno when the connection is broken. */
-static bool send_some(struct stream *s, const void *p, size_t n, size_t *done)
+/* What has left; less than n means blocked.  -1 with errno when the connection is broken. */
+static ssize_t send_some(struct stream *s, const void *p, size_t n)
 {
 	ssize_t sent = io_send(s->fd, p, n);
 
 	if (UNLIKELY(sent < 0))
-		return is_again(errno);
-	*done = (size_t)sent;
-	return true;
+		return is_again(errno) ? 0 : -1;
+	return sent;
 }
 
 /* Nothing may overtake what waits already; before the connect is done everything waits. */
 static bool may_send_now(const struct stream *s) { return !s->out && s->state != STREAM_CONNECTING; }
 
-static bool send_or_keep(struct stream *s, const void *p, size_t n, size_t *done)
+static bool send_or_keep(struct stream *s, const void *p, size_t n)
 {
-	if (may_send_now(s) && n > 0 && !send_some(s, p, n, done))
-		return false;
-	return LIKELY(*done == n) || keep(s, (const uint8_t *)p + *done, n - *done);
+	ssize_t done = may_send_now(s) && n > 0 ? send_some(s, p, n) : 0;
+
+	if (LIKELY(done == (ssize_t)n))
+		return true;
+	return done >= 0 && keep(s, (const uint8_t *)p + done, n - (size_t)done);
 }
 
 /* --- the BIO between OpenSSL and the socket --- */
@@ -265,11 +266,10 @@ static int bio_read(BIO *bio, char *p, int n)
 static int bio_write(BIO *bio, const char *p, int n)
 {
 	struct stream_tls *t = BIO_get_data(bio);
-	size_t done = 0;
 
 	BIO_clear_retry_flags(bio);
 	errno = ENOBUFS;
-	if (may_answer(t, (size_t)n) && send_or_keep(t->s, p, (size_t)n, &done))
+	if (may_answer(t, (size_t)n) && send_or_keep(t->s, p, (size_t)n))
 		return n;
 	t->error = errno;
 	return -1;
@@ -394,12 +394,21 @@ static void disarm(struct stream *s)
 	s->armed = false;
 }
 
+/* The state that nearly all are in nearly always, and in which ev is right. */
+static bool reads_on(const struct stream *s)
+{
+	return s->state == STREAM_OPEN && s->want_read && s->armed && !s->out &&
+	       (s->ev.ev_events & (EV_READ | EV_WRITE)) == EV_READ;
+}
+
 /* Brings ev in line with wanted_events().  Changing it is two epoll_ctl() (2.6 us a pair, more than all else here), so
  * the owner should leave reading on where it can, and bytes that come too early be parked. */
 static void update_interest(struct stream *s)
 {
 	/* In its own callback once at the end (leave()): a worker may change its mind several times there. */
 	if (!s->loop || s->guard)
+		return;
+	if (LIKELY(reads_on(s)))
 		return;
 	short assigned = s->ev.ev_events & (EV_READ | EV_WRITE), wanted = wanted_events(s);
 	if (wanted == (s->armed ? assigned : 0))
@@ -455,9 +464,7 @@ static bool tls_write(struct stream_tls *t, const uint8_t *p, size_t n)
 
 static bool plain_write(struct stream *s, const void *p, size_t n)
 {
-	size_t done = 0;
-
-	if (LIKELY(send_or_keep(s, p, n, &done)))
+	if (LIKELY(send_or_keep(s, p, n)))
 		return true;
 	set_error("could not send data", strerror(errno));
 	return false;
@@ -555,9 +562,9 @@ static void fail(struct stream *s, const char *why)
  * a flight, or of what was sent in clear before. */
 static void flush(struct stream *s)
 {
-	size_t done = 0;
+	ssize_t done = send_some(s, buf_head(s->out), buf_len(s->out));
 
-	if (!send_some(s, buf_head(s->out), buf_len(s->out), &done)) {
+	if (done < 0) {
 		set_error("could not send data", strerror(errno));
 		/* Without output the stream waits for no event that would fail again, and still reads. */
 		drop_output(s);
@@ -567,7 +574,7 @@ static void flush(struct stream *s)
 			fail(s, last_error);
 		return;
 	}
-	buf_consume(s->out, done);
+	buf_consume(s->out, (size_t)done);
 	if (buf_len(s->out) > 0)
 		return;
 	drop_output(s);
@@ -644,6 +651,8 @@ static void leave(struct stream *s, bool alive)
 	if (!alive)
 		return;
 	s->guard = NULL;
+	if (LIKELY(!s->tls && reads_on(s)))
+		return;
 	update_interest(s);
 	/* More than READ_ROUNDS took; or a client's first message that came in one segment with the end of its
 	 * handshake; or the owner, having paused, wants to go on. */
@@ -657,6 +666,11 @@ static void on_event(evutil_socket_t fd UNUSED, short what, void *arg)
 	bool alive = true;
 
 	s->guard = &alive;
+	if (LIKELY(what == EV_READ && s->state == STREAM_OPEN && !s->tls && s->want_read)) {
+		s->ops->on_readable(s);
+		leave(s, alive);
+		return;
+	}
 	if (s->tls && what & EV_READ)
 		s->tls->dry = false;
 	if (what & EV_TIMEOUT && s->state != STREAM_FAILED)

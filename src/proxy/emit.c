@@ -57,19 +57,13 @@ static struct request *push(struct emit *e, enum request_kind kind, unsigned fla
 	return r;
 }
 
-static struct str server_name(const struct stmt_text *text, char out[PSTMT_NAME_MAX])
-{
-	return (struct str){ out, stmt_text_server_name(text, out) };
-}
-
 /* --- prepared statements on the server --- */
 
 static void put_close(struct emit *e, const struct stmt_text *text, struct sstmt *settle)
 {
-	char name[PSTMT_NAME_MAX];
 	struct request *r = push(e, REQ_CLOSE, REQF_SWALLOW | (settle ? REQF_SERVER_STMT : 0u));
 	r->sstmt = settle;
-	msg_put_close(&e->ww, MSG_TARGET_STATEMENT, server_name(text, name));
+	msg_put_close(&e->ww, MSG_TARGET_STATEMENT, stmt_text_server_name(text));
 }
 
 static void make_room(struct emit *e)
@@ -125,14 +119,13 @@ static uint64_t settings_of(const struct emit *e) { return RULE_BROKEN(D1) ? 0 :
 /* The statement is on the server, or its Parse is put before what is about to use it. */
 static void ensure_statement(struct emit *e, struct stmt_text *text, uint64_t made_for, unsigned flags)
 {
-	char name[PSTMT_NAME_MAX];
 	struct sstmt *at = server_stmts_find(&e->s->stmts, text, e->c->segment_no);
 	if (at && at->present && at->made_for == made_for)
 		return;
 	at = fresh_entry(e, text, made_for);
 	struct request *r = push(e, REQ_PARSE, REQF_SWALLOW | REQF_SERVER_STMT | flags);
 	r->sstmt = at;
-	put_parse(e, server_name(text, name), text);
+	put_parse(e, stmt_text_server_name(text), text);
 }
 
 /* --- prelude --- */
@@ -141,7 +134,7 @@ static void ensure_statement(struct emit *e, struct stmt_text *text, uint64_t ma
 static void inject(struct emit *e, struct buf *sql)
 {
 	struct worker *w = e->s->pool->worker;
-	char name[PSTMT_NAME_MAX], portal_name[PSTMT_NAME_MAX];
+	char portal_name[PSTMT_NAME_MAX];
 	/* A Parse body: text, NUL, no parameter types. */
 	struct stmt_text *text = NULL;
 	if (buf_put(sql, "\0", 2))
@@ -159,7 +152,7 @@ static void inject(struct emit *e, struct buf *sql)
 		put_parse(e, STR(""), text);
 		msg_put_bind(&e->ww, portal, STR(""), NULL, 0);
 	} else {
-		msg_put_bind(&e->ww, portal, server_name(text, name), NULL, 0);
+		msg_put_bind(&e->ww, portal, stmt_text_server_name(text), NULL, 0);
 	}
 	push(e, REQ_BIND, REQF_SWALLOW | REQF_PRELUDE);
 	msg_put_execute(&e->ww, portal, 0);
@@ -298,7 +291,6 @@ static void note_unnamed(struct emit *e, struct stmt_text *text)
 
 static void emit_parse(struct emit *e, const struct segment_msg *m, uint16_t index, bool repeated)
 {
-	char name[PSTMT_NAME_MAX];
 	struct stmt_text *text = parsed_text(m);
 	struct worker *w = e->s->pool->worker;
 	w->stats.total.client_parses++;
@@ -328,17 +320,16 @@ static void emit_parse(struct emit *e, const struct segment_msg *m, uint16_t ind
 	r->cstmt = named;
 	r->sstmt = at;
 	r->msg = index;
-	put_parse(e, server_name(text, name), text);
+	put_parse(e, stmt_text_server_name(text), text);
 }
 
 /* The name under which the server knows the statement of a Bind or Describe, prepared now if need be. */
 static void put_statement_name(struct emit *e, const struct segment_msg *m)
 {
-	char name[PSTMT_NAME_MAX];
 	if (m->name.n == 0)
 		ww_str(&e->ww, STR(""));
 	else if (m->text)
-		ww_str(&e->ww, server_name(m->text, name));
+		ww_str(&e->ww, stmt_text_server_name(m->text));
 	else
 		put_unknown_name(e, m->name);
 }
@@ -477,26 +468,68 @@ static void emit_message(struct emit *e, const struct segment *seg, unsigned i, 
 	}
 }
 
-static bool is_lone_query(const struct emit *e, const struct segment *seg)
+/* --- the common cases --- */
+
+static enum emit_result send_bytes(struct emit *e, const uint8_t *p, size_t n)
 {
-	return seg->n == 1 && seg->end == SEGMENT_QUERY && e->s->profile == e->c->profile && e->c->tx != CTX_DEFERRED;
+	struct server *s = e->s;
+	if (LIKELY(!e->failed && stream_send(&s->stream, p, n) != STREAM_BROKEN))
+		return EMIT_SENT;
+	char why[256];
+	snprintf(why, sizeof why, "%s", e->failed ? "out of memory" : stream_last_error());
+	server_close(s, why);
+	return EMIT_BROKEN;
+}
+
+static bool is_plain(const struct emit *e)
+{
+	return e->s->profile == e->c->profile && e->c->tx != CTX_DEFERRED && !e->c->seg.open && !e->c->seg.retried;
 }
 
 /* The commonest case by far: one Query and nothing of ours goes out from where it lies. */
 static enum emit_result send_query(struct emit *e, const struct segment *seg, const uint8_t *p)
 {
-	struct server *s = e->s;
+	server_stmts_set_unnamed(&e->s->stmts, &e->s->pool->worker->texts, NULL);
+	client_stmts_set_unnamed(&e->c->stmts, &e->c->worker->texts, NULL);
 	push(e, REQ_QUERY, 0);
 	e->c->seg.next_msg = 1;
+	return send_bytes(e, p, seg->len);
+}
+
+/* The Bind of a known segment names a statement of the client's, which this server has. */
+static bool is_ready_to_bind(struct emit *e, const struct segment_msg *bind)
+{
+	if (bind->name.n == 0)
+		return false;
+	struct sstmt *at = server_stmts_find(&e->s->stmts, bind->text, e->c->segment_no);
+	return at && at->present && at->made_for == settings_of(e);
+}
+
+/* Bind with our name for the statement, and behind it all the rest as it is. */
+static enum emit_result send_known(struct emit *e, const struct segment *seg, const uint8_t *p)
+{
+	static const uint8_t kinds[][4] = { { REQ_BIND, REQ_EXECUTE, REQ_SYNC },
+		                            { REQ_BIND, REQ_DESCRIBE_PORTAL, REQ_EXECUTE, REQ_SYNC } };
+	const struct segment_msg *bind = &seg->msgs[0];
+	struct str name = stmt_text_server_name(bind->text);
+	struct buf *out = e->ww.out;
+	size_t names = 1 + name.n + 1, rest = seg->len - bind->rest;
+	if (!buf_reserve(out, FRAME_HEAD_BYTES + names + rest))
+		e->failed = true;
+	for (uint16_t i = 0; i < seg->n && !e->failed; i++)
+		push(e, (enum request_kind)kinds[seg->n - 3][i], 0)->msg = i;
 	if (e->failed)
-		return emit_finish(e);
-	if (stream_send(&s->stream, p, seg->len) == STREAM_BROKEN) {
-		char why[256];
-		snprintf(why, sizeof why, "%s", stream_last_error());
-		server_close(s, why);
-		return EMIT_BROKEN;
-	}
-	return EMIT_SENT;
+		return send_bytes(e, NULL, 0);
+	uint32_t length = htobe32((uint32_t)(FRAME_HEAD_BYTES - 1 + names + (bind->len - bind->rest)));
+	uint8_t *w = buf_tail(out);
+	*w = MSG_BIND;
+	memcpy(w + 1, &length, sizeof length);
+	w[FRAME_HEAD_BYTES] = 0; /* the unnamed portal */
+	memcpy(w + FRAME_HEAD_BYTES + 1, name.p, name.n + 1);
+	memcpy(w + FRAME_HEAD_BYTES + names, p + bind->rest, rest);
+	e->c->seg.next_msg = (uint16_t)seg->n;
+	e->s->pool->worker->stats.total.binds++;
+	return send_bytes(e, w, FRAME_HEAD_BYTES + names + rest);
 }
 
 enum emit_result emit_segment(struct client *c, struct server *s, const struct segment *seg)
@@ -504,10 +537,11 @@ enum emit_result emit_segment(struct client *c, struct server *s, const struct s
 	struct emit e;
 	const uint8_t *p = buf_head(&c->in) + c->emitted;
 	emit_begin(&e, c, s);
-	if (is_lone_query(&e, seg)) {
-		server_stmts_set_unnamed(&s->stmts, &s->pool->worker->texts, NULL);
-		client_stmts_set_unnamed(&c->stmts, &c->worker->texts, NULL);
-		return send_query(&e, seg, p);
+	if (is_plain(&e)) {
+		if (seg->n == 1 && seg->end == SEGMENT_QUERY)
+			return send_query(&e, seg, p);
+		if (seg->known && is_ready_to_bind(&e, &seg->msgs[0]))
+			return send_known(&e, seg, p);
 	}
 	put_prelude(&e);
 	if (RULE_BROKEN(A1) && requests_len(&s->reqs)) {

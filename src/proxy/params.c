@@ -56,6 +56,7 @@ static struct params *intern(struct params_table *t, const struct param *items, 
 	fresh->hash = XXH3_64bits(fresh->key, fresh->key_len);
 	HASH_ADD_KEYPTR(hh, t->by_key, fresh->key, fresh->key_len, fresh);
 	fresh->refs = 1;
+	fresh->isolation = params_get(fresh, "default_transaction_isolation");
 	return fresh;
 }
 

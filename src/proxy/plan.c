@@ -33,25 +33,29 @@ char plan_isolation(const struct client *c)
 	case SQL_ISO_UNSET:
 		break;
 	}
-	const char *own = params_get(c->profile, "default_transaction_isolation");
 	if (RULE_BROKEN(C2))
 		return 'c';
-	return own ? letter_of(own) : c->du->primary_isolation;
+	return c->profile->isolation ? letter_of(c->profile->isolation) : c->du->primary_isolation;
 }
 
 static enum route_tx tx_of(const struct client *c)
 {
-	char isolation = plan_isolation(c);
 	/* Of a session's own default a standby knows nothing but to refuse it; the server's is lowered at login. */
 	if (c->tx == CTX_NONE)
-		return isolation == 's' && params_get(c->profile, "default_transaction_isolation")
-		           ? ROUTE_TX_SERIALIZABLE
-		           : ROUTE_TX_NONE;
+		return c->profile->isolation && plan_isolation(c) == 's' ? ROUTE_TX_SERIALIZABLE : ROUTE_TX_NONE;
+	char isolation = plan_isolation(c);
 	if (isolation == 's' || isolation == 0)
 		return ROUTE_TX_SERIALIZABLE;
 	if (c->begin.read_only == SQL_YES)
 		return ROUTE_TX_READ_ONLY;
 	return isolation == 'r' ? ROUTE_TX_REPEATABLE : ROUTE_TX_UNMOVABLE;
+}
+
+static bool is_pg_dump(const char *application)
+{
+	/* Most names end at the first comparison. */
+	return application && application[0] == 'p' && application[1] == 'g' && application[2] == '_' &&
+	       strcmp(application, "pg_dump") == 0;
 }
 
 struct route_policy plan_policy(const struct client *c)
@@ -60,30 +64,9 @@ struct route_policy plan_policy(const struct client *c)
 	if (c->routing.route == ROUTE_MODE_REPLICA)
 		p.wish = ROUTE_WISH_REPLICA;
 	/* C5: a dump must see unlogged tables and may import its snapshot elsewhere. */
-	if (c->routing.route == ROUTE_MODE_PRIMARY ||
-	    (!RULE_BROKEN(C5) && c->application && strcmp(c->application, "pg_dump") == 0))
+	if (c->routing.route == ROUTE_MODE_PRIMARY || (!RULE_BROKEN(C5) && is_pg_dump(c->application)))
 		p.wish = ROUTE_WISH_PRIMARY;
 	return p;
-}
-
-/* The segment is exactly one statement from Parse or Bind to Sync, or one Query. */
-static bool is_single(const struct segment *seg)
-{
-	if (seg->n_executed != 1 || !seg->shape || (seg->end != SEGMENT_QUERY && seg->end != SEGMENT_SYNC))
-		return false;
-	if (seg->end == SEGMENT_QUERY)
-		return seg->n == 1;
-	unsigned binds = 0, parses = 0;
-	const struct stmt_text *text = NULL;
-	for (unsigned i = 0; i < seg->n; i++) {
-		const struct segment_msg *m = &seg->msgs[i];
-		binds += m->type == MSG_BIND;
-		parses += m->type == MSG_PARSE;
-		if (m->type == MSG_CLOSE || (m->text && text && m->text != text))
-			return false;
-		text = m->text ? m->text : text;
-	}
-	return binds == 1 && parses <= 1;
 }
 
 static enum sql_verb verb_of(const struct segment *seg) { return sql_facts_verb(shape_facts(seg->shape)); }
@@ -91,7 +74,7 @@ static enum sql_verb verb_of(const struct segment *seg) { return sql_facts_verb(
 /* E6: the tag on the backend is not the client's application_name unless the format says so. */
 static bool shows_own_name(const struct client *c, const struct segment *seg)
 {
-	if (!is_single(seg) || verb_of(seg) != SQL_SHOW)
+	if (!seg->single || verb_of(seg) != SQL_SHOW)
 		return false;
 	const char *name = shape_facts(seg->shape)->stmts[0].name, *own = params_get(c->view, "application_name");
 	const char *tag = params_get(c->profile, "application_name");
@@ -103,7 +86,7 @@ static bool answers_here(const struct client *c, const struct segment *seg)
 	bool deferred = c->tx == CTX_DEFERRED;
 	if (seg->only_close || (seg->end == SEGMENT_SYNC && seg->n == 1))
 		return true;
-	if (!is_single(seg))
+	if (!seg->single)
 		return false;
 	const struct sql_stmt *stmt = &shape_facts(seg->shape)->stmts[0];
 	if ((seg->flags & SQL_F_LOCAL_SETTING) || shows_own_name(c, seg))
@@ -130,7 +113,7 @@ static void plan_lost(const struct client *c, const struct segment *seg, struct 
 		plan->action = PLAN_LOCAL;
 		return;
 	}
-	if (is_single(seg) && (verb_of(seg) == SQL_ROLLBACK || (verb_of(seg) == SQL_COMMIT && !c->fail_next)) &&
+	if (seg->single && (verb_of(seg) == SQL_ROLLBACK || (verb_of(seg) == SQL_COMMIT && !c->fail_next)) &&
 	    !shape_facts(seg->shape)->stmts[0].chain) {
 		plan->action = PLAN_LOCAL;
 		return;
@@ -187,7 +170,7 @@ static void plan_in_tx(const struct client *c, const struct segment *seg, struct
 	plan->action = PLAN_CONTINUE;
 	plan->reason = REASON_IN_TRANSACTION;
 	bool here = (seg->flags & SQL_F_LOCAL_SETTING) || shows_own_name(c, seg);
-	if (here && is_single(seg) && c->tx == CTX_OPEN) {
+	if (here && seg->single && c->tx == CTX_OPEN) {
 		plan->action = PLAN_LOCAL;
 		return;
 	}
@@ -236,7 +219,11 @@ static void plan_new(const struct client *c, const struct segment *seg, struct p
 
 void plan_segment(const struct client *c, const struct segment *seg, bool full, struct plan *plan)
 {
-	*plan = (struct plan){ .action = PLAN_WAIT, .role = ROLE_PRIMARY, .reason = REASON_READ };
+	/* The error is left as it is, unless there is one: clearing it would cost more than the plan. */
+	plan->action = PLAN_WAIT;
+	plan->role = ROLE_PRIMARY;
+	plan->reason = REASON_READ;
+	plan->proved = false;
 	switch (seg->end) {
 	case SEGMENT_BAD:
 		plan->action = PLAN_PROTOCOL;

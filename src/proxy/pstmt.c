@@ -65,6 +65,7 @@ static struct stmt_text *text_new(struct stmt_texts *t, XXH128_hash_t key, const
 	*s = (struct stmt_text){
 		.key = key, .refs = 1, .id = atomic_fetch_add(&next_text_id, 1), .body_len = (uint32_t)n
 	};
+	stmt_text_make_name(s);
 	memcpy(s->body, body, n);
 	HASH_ADD(hh, t->by_key, key, sizeof s->key, s);
 	return s;
@@ -95,10 +96,11 @@ struct str stmt_text_sql(const struct stmt_text *s)
 	return (struct str){ (const char *)s->body, strnlen((const char *)s->body, s->body_len) };
 }
 
-size_t stmt_text_server_name(const struct stmt_text *s, char out[PSTMT_NAME_MAX])
+void stmt_text_make_name(struct stmt_text *s)
 {
 	static const char digits[] = "0123456789abcdef";
 	size_t n = sizeof PSTMT_PREFIX - 1;
+	char *out = s->server_name;
 	memcpy(out, PSTMT_PREFIX, n);
 	int shift = 28;
 	while (shift > 0 && (s->id >> shift & 15) == 0)
@@ -106,7 +108,7 @@ size_t stmt_text_server_name(const struct stmt_text *s, char out[PSTMT_NAME_MAX]
 	for (; shift >= 0; shift -= 4)
 		out[n++] = digits[s->id >> shift & 15];
 	out[n] = '\0';
-	return n;
+	s->server_name_len = (uint8_t)n;
 }
 
 /* --- a client's names --- */
@@ -120,6 +122,7 @@ static void cstmt_free(struct cstmt *s, struct stmt_texts *t)
 void client_stmts_deinit(struct client_stmts *c, struct stmt_texts *t)
 {
 	struct cstmt *s, *next;
+	c->last = NULL;
 	HASH_ITER(hh, c->by_name, s, next)
 	{
 		HASH_DEL(c->by_name, s);
@@ -140,10 +143,22 @@ static struct cstmt *newest(const struct client_stmts *c, struct str name)
 	return s;
 }
 
+static bool is_called(const struct cstmt *s, struct str name)
+{
+	return s->name_len == name.n && memcmp(s->name, name.p, name.n) == 0;
+}
+
 struct cstmt *client_stmts_find(const struct client_stmts *c, struct str name)
 {
 	struct cstmt *s = newest(c, name);
 	return s && s->state != CSTMT_CLOSING ? s : NULL;
+}
+
+struct cstmt *client_stmts_recall(struct client_stmts *c, struct str name)
+{
+	if (!c->last || !is_called(c->last, name))
+		c->last = newest(c, name);
+	return c->last && c->last->state != CSTMT_CLOSING ? c->last : NULL;
 }
 
 struct cstmt *client_stmts_parse(struct client_stmts *c, struct str name, struct stmt_text *text)
@@ -158,6 +173,7 @@ struct cstmt *client_stmts_parse(struct client_stmts *c, struct str name, struct
 	if (old)
 		HASH_DEL(c->by_name, old);
 	HASH_ADD(hh, c->by_name, name, s->name_len, s);
+	c->last = s;
 	return s;
 }
 
@@ -166,6 +182,7 @@ static void cstmt_remove(struct client_stmts *c, struct stmt_texts *t, struct cs
 {
 	struct cstmt *head = newest(c, (struct str){ s->name, s->name_len });
 	CHECK(head);
+	c->last = NULL;
 	if (head == s) {
 		HASH_DEL(c->by_name, s);
 		if (s->older)
@@ -244,10 +261,13 @@ void server_stmts_clear(struct server_stmts *s, struct stmt_texts *t)
 	server_stmts_set_unnamed(s, t, NULL);
 }
 
+/* Ids count up: as good as a hash, and free. */
+static unsigned hash_of(const struct stmt_text *text) { return text->id; }
+
 struct sstmt *server_stmts_find(struct server_stmts *s, struct stmt_text *text, uint32_t segment)
 {
 	struct sstmt *e;
-	HASH_FIND_PTR(s->by_text, &text, e);
+	HASH_FIND_BYHASHVALUE(hh, s->by_text, &text, sizeof text, hash_of(text), e);
 	if (!e)
 		return NULL;
 	e->used_in = segment;
@@ -264,7 +284,7 @@ struct sstmt *server_stmts_add(struct server_stmts *s, struct stmt_text *text, u
 	if (!e)
 		return NULL;
 	*e = (struct sstmt){ .text = stmt_text_ref(text), .present = true, .used_in = segment };
-	HASH_ADD_PTR(s->by_text, text, e);
+	HASH_ADD_BYHASHVALUE(hh, s->by_text, text, sizeof e->text, hash_of(text), e);
 	TAILQ_INSERT_TAIL(&s->lru, e, lru);
 	s->n++;
 	return e;

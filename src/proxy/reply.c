@@ -650,9 +650,96 @@ static void deliver(struct reply *r)
 		stream_want_read(&s->stream, false);
 }
 
+/* --- the common case: all of an answer that goes well, in one read ---
+ *
+ * Only types and lengths are looked at, and nothing is changed until the last message has turned out to be the
+ * ReadyForQuery that ends the read.  Whatever else comes is left to the loop above, from its first byte on. */
+
+static const uint8_t *skip_one(const uint8_t *p, const uint8_t *end, uint8_t type)
+{
+	struct frame_head h;
+	if (frame_peek(p, (size_t)(end - p), &h) != FRAME_OK || h.type != type || h.len > (size_t)(end - p))
+		return NULL;
+	return p + h.len;
+}
+
+static const uint8_t *skip_rows(const uint8_t *p, const uint8_t *end)
+{
+	const uint8_t *next;
+	while (p < end && *p == MSG_DATA_ROW && (next = skip_one(p, end, MSG_DATA_ROW)))
+		p = next;
+	return skip_one(p, end, MSG_COMMAND_COMPLETE);
+}
+
+/* Behind the good answer of one request; NULL: something else stands there, or not all of it. */
+static const uint8_t *skip_answer(const uint8_t *p, const uint8_t *end, enum request_kind kind)
+{
+	switch (kind) {
+	case REQ_PARSE:
+		return skip_one(p, end, MSG_PARSE_COMPLETE);
+	case REQ_BIND:
+		return skip_one(p, end, MSG_BIND_COMPLETE);
+	case REQ_DESCRIBE_PORTAL:
+		return skip_one(p, end, p < end && *p == MSG_NO_DATA ? MSG_NO_DATA : MSG_ROW_DESCRIPTION);
+	case REQ_EXECUTE:
+		return skip_rows(p, end);
+	case REQ_QUERY:
+		if (p < end && *p == MSG_ROW_DESCRIPTION)
+			p = skip_one(p, end, MSG_ROW_DESCRIPTION);
+		return p ? skip_rows(p, end) : NULL;
+	case REQ_SYNC:
+		return p;
+	case REQ_DESCRIBE_STATEMENT:
+	case REQ_CLOSE:
+	case REQ_FCALL:
+	case REQ_FLUSH:
+		break;
+	}
+	return NULL;
+}
+
+static bool is_whole_answer(const struct reply *r)
+{
+	const struct server *s = r->s;
+	const uint8_t *p = r->p, *end = r->end;
+	for (uint32_t i = 0; i < requests_len(&s->reqs) && p; i++) {
+		const struct request *q = requests_at(&s->reqs, i);
+		if (q->flags & (REQF_SWALLOW | REQF_DUPLICATE))
+			return false;
+		p = skip_answer(p, end, (enum request_kind)q->kind);
+		if (q->kind == REQ_SYNC || q->kind == REQ_QUERY)
+			return p && end - p == FRAME_HEAD_BYTES + 1 && skip_one(p, end, MSG_READY_FOR_QUERY) == end;
+	}
+	return false;
+}
+
+static bool take_whole_answer(struct reply *r)
+{
+	struct server *s = r->s;
+	const struct client *c = s->client;
+	enum request_kind last;
+	/* Not with a prelude of ours: of that more depends on the outcome. */
+	if (!c || c->state != CLIENT_ACTIVE || s->raw_left || s->pending || buf_len(&s->hold) || !is_whole_answer(r))
+		return false;
+	do {
+		struct request done = pop(s);
+		last = (enum request_kind)done.kind;
+		if (done.flags)
+			settle(s, &done, true);
+	} while (last != REQ_SYNC && last != REQ_QUERY);
+	r->to = r->p = r->end;
+	r->status = s->tx = (char)r->end[-1];
+	r->ready = true;
+	return true;
+}
+
 static void process(struct reply *r)
 {
 	struct server *s = r->s;
+	if (take_whole_answer(r)) {
+		finish_segment(r);
+		return;
+	}
 	while (r->p < r->end && s->state != SERVER_CLOSING) {
 		struct frame_head h;
 		if (s->raw_left) {

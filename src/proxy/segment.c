@@ -129,7 +129,7 @@ static struct stmt_text *find_text(const struct scan *sc, struct str name)
 	}
 	if (name.n == 0)
 		return sc->c->stmts.has_sent ? sc->c->stmts.sent : sc->c->stmts.unnamed;
-	struct cstmt *s = client_stmts_find(&sc->c->stmts, name);
+	struct cstmt *s = client_stmts_recall(&sc->c->stmts, name);
 	return s ? s->text : NULL;
 }
 
@@ -342,12 +342,101 @@ static bool is_only_close(const struct segment *seg)
 	return seg->n > 0;
 }
 
+/* Exactly one statement from Parse or Bind to Sync, or one Query. */
+static bool is_single(const struct segment *seg)
+{
+	if (seg->n_executed != 1 || !seg->shape || (seg->end != SEGMENT_QUERY && seg->end != SEGMENT_SYNC))
+		return false;
+	if (seg->end == SEGMENT_QUERY)
+		return seg->n == 1;
+	unsigned binds = 0, parses = 0;
+	const struct stmt_text *text = NULL;
+	for (unsigned i = 0; i < seg->n; i++) {
+		const struct segment_msg *m = &seg->msgs[i];
+		binds += m->type == MSG_BIND;
+		parses += m->type == MSG_PARSE;
+		if (m->type == MSG_CLOSE || (m->text && text && m->text != text))
+			return false;
+		text = m->text ? m->text : text;
+	}
+	return binds == 1 && parses <= 1;
+}
+
+/* --- what a driver sends for a statement that it has prepared ---
+ *
+ *     Bind ("", name)  [Describe portal ""]  Execute ("", all rows)  Sync
+ *
+ * Told by comparison with these bytes; the result is what the loop over the messages would make of it. */
+
+static const uint8_t describe_bytes[] = { MSG_DESCRIBE, 0, 0, 0, 6, MSG_TARGET_PORTAL, 0 };
+static const uint8_t execute_sync_bytes[] = { MSG_EXECUTE, 0, 0, 0, 9, 0, 0, 0, 0, 0, MSG_SYNC, 0, 0, 0, 4 };
+enum { EXECUTE_BYTES = 10 };
+
+static void put_fixed(struct segment *seg, uint8_t type, size_t len)
+{
+	seg->msgs[seg->n++] = (struct segment_msg){ .type = type, .off = (uint32_t)seg->len, .len = (uint32_t)len };
+	seg->len += len;
+}
+
+/* The statement that such a segment binds, with its Bind at the start of *seg; NULL: it is none. */
+static struct stmt_text *bound_alone(struct scan *sc, bool *describes)
+{
+	struct frame_head h;
+	struct msg_bind bind;
+	const uint8_t *p = sc->p;
+	if (sc->n < FRAME_HEAD_BYTES || *p != MSG_BIND || frame_peek(p, sc->n, &h) != FRAME_OK || h.len > sc->n)
+		return NULL;
+	const uint8_t *tail = p + h.len;
+	size_t left = sc->n - h.len;
+	*describes = left > sizeof describe_bytes && memcmp(tail, describe_bytes, sizeof describe_bytes) == 0;
+	if (*describes) {
+		tail += sizeof describe_bytes;
+		left -= sizeof describe_bytes;
+	}
+	if (left < sizeof execute_sync_bytes || memcmp(tail, execute_sync_bytes, sizeof execute_sync_bytes) != 0)
+		return NULL;
+	size_t body_len = h.len - FRAME_HEAD_BYTES;
+	if (msg_peek_bind(p + FRAME_HEAD_BYTES, body_len, body_len, &bind) != FRAME_OK || bind.portal.n)
+		return NULL;
+	struct stmt_text *text = find_text(sc, bind.statement);
+	put_fixed(sc->seg, MSG_BIND, h.len);
+	struct segment_msg *m = &sc->seg->msgs[0];
+	m->portal = bind.portal;
+	m->name = bind.statement;
+	m->rest = (uint32_t)(FRAME_HEAD_BYTES + bind.rest_offset);
+	m->text = text;
+	return text;
+}
+
+static bool scan_known(struct scan *sc)
+{
+	struct segment *seg = sc->seg;
+	bool describes;
+	struct stmt_text *text = bound_alone(sc, &describes);
+	if (!text) {
+		seg->n = 0;
+		seg->len = 0;
+		return false;
+	}
+	if (describes) {
+		put_fixed(seg, MSG_DESCRIBE, sizeof describe_bytes);
+		seg->msgs[1].target = MSG_TARGET_PORTAL;
+	}
+	put_fixed(seg, MSG_EXECUTE, EXECUTE_BYTES);
+	put_fixed(seg, MSG_SYNC, sizeof execute_sync_bytes - EXECUTE_BYTES);
+	seg->end = SEGMENT_SYNC;
+	seg->executes = seg->known = seg->single = true;
+	add_shape(sc, text_shape(sc->c, text), &text->hint, USE_EXECUTED);
+	return true;
+}
+
 static void reset(struct segment *seg)
 {
 	seg->end = SEGMENT_NOTHING;
 	seg->n = seg->n_executed = 0;
 	seg->len = seg->large_len = 0;
-	seg->executes = seg->parses = seg->only_close = seg->unknown = seg->has_verdict = seg->shows_time = false;
+	seg->executes = seg->parses = seg->only_close = seg->unknown = seg->has_verdict = seg->shows_time = seg->known =
+	    seg->single = false;
 	seg->shape = NULL;
 	seg->flags = seg->pins = 0;
 	seg->consistency = -1;
@@ -364,6 +453,8 @@ void segment_scan(struct client *c, const uint8_t *p, size_t n, struct route_pol
 	const struct catalog *catalog = dbuser_catalog(c->du, &proved);
 	sc.catalog = proved ? catalog : NULL;
 	seg->facts_id = facts_id(sc.catalog);
+	if (scan_known(&sc))
+		return;
 	while ((seg->end == SEGMENT_NOTHING || seg->end == SEGMENT_OPEN) && seg->n < SEGMENT_MESSAGES_MAX) {
 		struct frame_head h = { 0 };
 		size_t left = n - seg->len;
@@ -387,6 +478,7 @@ void segment_scan(struct client *c, const uint8_t *p, size_t n, struct route_pol
 		seg->n++;
 	}
 	seg->only_close = seg->end == SEGMENT_SYNC && is_only_close(seg);
+	seg->single = is_single(seg);
 }
 
 void segment_done(struct worker *w, struct segment *seg)

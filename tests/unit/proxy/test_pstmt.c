@@ -155,9 +155,9 @@ static void test_server_names(void **state)
 		     { 0, "pgweir_0" } };
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
 		struct stmt_text s = { .id = rows[i].id };
-		char name[PSTMT_NAME_MAX];
-		assert_int_equal(stmt_text_server_name(&s, name), strlen(rows[i].name));
-		assert_string_equal(name, rows[i].name);
+		stmt_text_make_name(&s);
+		assert_true(str_eq(stmt_text_server_name(&s), str_of(rows[i].name)));
+		assert_string_equal(s.server_name, rows[i].name);
 	}
 }
 

@@ -699,6 +699,84 @@ static void test_largest_message_that_is_kept(void **state)
 	assert_int_equal(seg->end, SEGMENT_NOTHING);
 }
 
+/* --- a statement that was prepared before: found by comparison of bytes, and the same as by the long way --- */
+
+static void put_known(const char *portal, bool describe)
+{
+	buf_clear(&in);
+	put_bind(portal, "s");
+	if (describe)
+		msg_put_describe(&ww, MSG_TARGET_PORTAL, str_of(portal));
+	put_execute(portal);
+	put_sync();
+}
+
+static void test_known_statement_is_what_the_long_way_says(void **state)
+{
+	(void)state;
+	static const char *const sql[] = { "select 1",          "select now()",    "insert into t values (1)",
+		                           "set work_mem to 1", "begin read only", "select pg_advisory_lock(1)",
+		                           "create table t ()", "selec",           "" };
+	for (size_t i = 0; i < 2 * ARRAY_LEN(sql); i++) {
+		bool describe = i % 2;
+		client_stmts_deinit(&x->client.stmts, &x->worker.texts);
+		define("s", sql[i / 2]);
+		put_known("p", describe);
+		scan();
+		assert_false(seg->known);
+		struct segment slow = *seg;
+		struct sql_shape *shape = shape_ref(seg->shape);
+		put_known("", describe);
+		scan();
+		assert_true(seg->known);
+		assert_int_equal(seg->n, describe ? 4 : 3);
+		assert_int_equal(seg->len, buf_len(&in));
+		assert_int_equal(seg->end, SEGMENT_SYNC);
+		assert_int_equal(seg->flags, slow.flags);
+		assert_int_equal(seg->pins, slow.pins);
+		assert_int_equal(seg->n_executed, slow.n_executed);
+		assert_int_equal(seg->shows_time, slow.shows_time);
+		assert_int_equal(seg->single, slow.single);
+		assert_int_equal(seg->executes, slow.executes);
+		assert_int_equal(seg->unknown, slow.unknown);
+		assert_int_equal(seg->only_close, slow.only_close);
+		assert_memory_equal(&seg->verdict.target, &slow.verdict.target, sizeof slow.verdict.target);
+		assert_int_equal(seg->verdict.reason, slow.verdict.reason);
+		assert_int_equal(seg->verdict.proved, slow.verdict.proved);
+		assert_ptr_equal(seg->shape, shape);
+		shape_unref(shape);
+		for (unsigned m = 0, at = 0; m < seg->n; at += seg->msgs[m++].len) {
+			assert_int_equal(seg->msgs[m].off, at);
+			assert_int_equal(buf_head(&in)[at], seg->msgs[m].type);
+		}
+		assert_text(&seg->msgs[0], sql[i / 2]);
+	}
+}
+
+static void test_almost_known_statements_take_the_long_way(void **state)
+{
+	(void)state;
+	define("s", "select 1");
+	put_known("", true);
+	for (size_t i = 0; i < buf_len(&in); i++) {
+		buf_head(&in)[i] ^= 2;
+		scan();
+		/* Behind "" and "s" stand formats and values, 6 bytes of no interest here. */
+		size_t rest = FRAME_HEAD_BYTES + 3;
+		assert_int_equal(seg->known, i >= rest && i < rest + 6);
+		buf_head(&in)[i] ^= 2;
+	}
+	for (size_t n = 0; n < buf_len(&in); n++) {
+		scan_bytes(n, autocommit);
+		assert_false(seg->known);
+	}
+	put_known("", false);
+	put_sync(); /* what follows is the next segment's */
+	scan();
+	assert_true(seg->known);
+	assert_int_equal(seg->len, buf_len(&in) - FRAME_HEAD_BYTES);
+}
+
 /* --- the scan of a client that waits --- */
 
 /* The input is the client's own from here on. */
@@ -816,6 +894,8 @@ int main(void)
 		CASE(test_large_parse),
 		CASE(test_other_large_messages),
 		CASE(test_largest_message_that_is_kept),
+		CASE(test_known_statement_is_what_the_long_way_says),
+		CASE(test_almost_known_statements_take_the_long_way),
 		CASE(test_kept_scan_is_the_scan),
 		CASE(test_kept_scan_is_forgotten_when_the_bytes_move),
 		CASE(test_kept_scan_is_forgotten_when_the_facts_change),
