@@ -89,8 +89,10 @@ struct client_segment {
 	bool retried;          /* has been run again: once is enough */
 	bool shown_rows;       /* part of an executed statement's answer has reached the client */
 	bool large;            /* has a message that streams through */
-	bool own_step;         /* the prelude is under way alone; the client's messages come after it (C7) */
 	bool welcome;          /* no request: the client waits for its greeting */
+	bool after;            /* its answer is out; a question of ours is with the server (afterstep.h) */
+	bool after_failed;     /* that question has failed once */
+	bool after_torn;       /* a row of its answer could not be read */
 	bool moving;           /* the replica's transaction is being ended; then the primary (PLAN_MOVE) */
 	bool done_rows;        /* as shown_rows, counting what is held back */
 	uint16_t done_msgs;    /* as shown_msgs, counting what is held back */
@@ -131,6 +133,7 @@ struct client {
 	bool quiet_end;                  /* close once what is pending has been sent */
 	uint32_t pins;                   /* reasons by bit, sql/facts */
 	uint32_t tx_flags;               /* facts' flags of the transaction so far */
+	uint32_t after_wants;            /* AFTER_*: what is to be asked once the transaction is over */
 	struct sql_begin begin;          /* DEFERRED: what was asked for */
 	bool tx_read_only;               /* the open transaction is declared READ ONLY */
 	bool tx_has_state;               /* it has a savepoint, a cursor, a setting of its own: it cannot move */
@@ -144,8 +147,11 @@ struct client {
 	uint64_t need_round;             /* WAIT_FRESH: a standby must be fresh as of later than this */
 	uint64_t wait_since_us, connected_us, request_us, xact_us, fresh_deadline_us, primary_deadline_us;
 	struct client_stmts stmts;
-	struct params *profile;              /* owned reference: settings that a backend must have for it */
-	struct params *startup;              /* owned reference: profile without application_name */
+	struct params *profile; /* owned reference: settings that a backend must have for it */
+	struct params *startup; /* owned reference: the start-up packet's, but for application_name */
+	struct params *home;    /* owned reference: startup and application_name: what RESET goes back to */
+	struct params *session; /* owned reference: profile, with the client's own application_name */
+	struct params *asked;   /* owned reference or NULL: what a backend has told so far (tracking.c) */
 	struct sqlparse_options sql_options; /* how its text is to be read; follows view */
 	struct params *view;                 /* owned reference: ParameterStatus as it has been told */
 	uint32_t pid;                        /* virtual; above PostgreSQL's own (4194304) */

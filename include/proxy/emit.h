@@ -16,14 +16,15 @@ enum emit_result {
 	EMIT_BROKEN, /* the server's connection failed: it was closed, and the client has been told or retried */
 };
 
-/* True when the prelude cannot share the client's segment: it must be sent alone first (C7). */
-bool emit_needs_own_step(const struct client *c, const struct server *s, const struct segment *seg);
 /* The prelude and a Sync, nothing of the client. */
 enum emit_result emit_prelude_only(struct client *c, struct server *s);
 /* Prelude (if any) and segment. */
 enum emit_result emit_segment(struct client *c, struct server *s, const struct segment *seg);
 /* COMMIT for a read-only transaction that leaves this replica. */
 enum emit_result emit_end_of_move(struct client *c, struct server *s);
+/* A query of ours behind the client's transaction, with its Sync; sql: with its NUL.  Its rows go to afterstep_row().
+ */
+enum emit_result emit_own_query(struct client *c, struct server *s, struct buf *sql);
 /* A lone Sync of ours: ends a segment whose Query the server skips after a failed prelude (A1). */
 enum emit_result emit_sync(struct server *s, bool swallow);
 

@@ -13,18 +13,20 @@ void relay_drop_scan(struct client *c); /* idempotent */
 enum segment_end relay_discard_large(struct client *c, const struct segment *seg);
 bool relay_stream_rest(struct client *c);
 void relay_retry(struct client *c, enum server_role role);
-void relay_own_step_done(struct client *c, struct server *s);
 void relay_move_done(struct client *c);
+void relay_after_done(struct client *c, bool failed);
 void relay_segment_done(struct client *c, struct server *s, char status);
+
+/* The client keeps this server connection, for these reasons (enum sql_pin).  May close the client (max_pinned). */
+void relay_pin(struct client *c, struct server *s, uint32_t pins);
 
 /* Every request that is still open is settled as skipped and will be swallowed; what is held back is dropped. */
 void reply_abandon(struct server *s);
 /* The same for a client that has gone: its tables must not be touched any more. */
 void reply_orphan(struct server *s);
 
-/* An error of our own step: kept for what the client is told. */
+/* An error before the greeting: kept for what the client is told. */
 void relay_note_failure(struct client *c, const struct pgerr_fields *e);
-void relay_own_step_failed(struct client *c, struct server *s);
 void client_note_status(struct client *c, struct str name, struct str value);
 
 void relay_start_welcome(struct client *c, struct server *s);

@@ -67,6 +67,8 @@ enum {
 	REQF_CLIENT_STMT = 8,  /* u.cstmt changes with the outcome */
 	REQF_SERVER_STMT = 16, /* u2.sstmt changes with the outcome */
 	REQF_UNNAMED = 32,     /* the unnamed statement: text is what it becomes */
+	REQF_SETTLES = 128,    /* our COMMIT: what was pending is the server's profile now (C7) */
+	REQF_AFTER = 64,       /* swallowed, and its rows are ours (afterstep.h) */
 };
 
 struct request {
@@ -114,6 +116,7 @@ struct server {
 	struct params *profile; /* owned reference: settings that we have made on it; NULL: unknown */
 	struct params *base;    /* owned reference: the profile that RESET ALL goes back to */
 	struct params *pending; /* owned reference: what profile becomes when the running transaction commits (C7) */
+	bool news;              /* status may differ from what the client has been told (E6) */
 	bool is_replica;        /* in_hot_standby as last reported (PostgreSQL 14 and newer) */
 	bool pinned;            /* counts against max_pinned instead of the pool's size */
 	bool dedicated;         /* for one replication client only: passes bytes, never pooled (G4) */

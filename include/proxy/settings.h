@@ -1,9 +1,9 @@
 /* proxy/settings.h - a client's settings: read from its start-up packet, and brought to a backend as SQL.
  *
  * A backend is brought from one set of settings to another by single utility statements (SET x TO 'v', RESET x), which
- * take no snapshot, so that they may stand in front of a BEGIN of any isolation level in the same write.  Settings
- * whose value is a list of names (search_path) cannot be given as one quoted string; they go through set_config(),
- * which takes a snapshot, and therefore need a step of their own (settings_needs_own_step). */
+ * take no snapshot, so that they may stand in front of a BEGIN of any isolation level in the same write.  A list of
+ * names (search_path) that was not written by SET goes through set_config(), which does take one: whoever runs it sees
+ * to it that it is committed first. */
 #ifndef PROXY_SETTINGS_H
 #define PROXY_SETTINGS_H
 
@@ -30,20 +30,25 @@ void settings_options_end(struct settings_options *o);
 
 /* After login: the client's routing, tag and profile. */
 void settings_start_session(struct client *c);
+/* The session's settings are these now, application_name being the client's own. */
+void settings_adopt(struct client *c, struct params *session);
 /* The configuration behind the client has been replaced. */
 void settings_follow_config(struct client *c);
 /* Routing after a change of the session's or transaction's settings. */
 void settings_refresh_routing(struct client *c);
 
+/* What the client is told of a backend's ParameterStatus; NULL: that is not its business. */
+const char *settings_as_told(const struct client *c, const struct param *p);
+
 /* Walks the difference: what must be done to a backend with settings `from` so that it has `to`. */
 struct settings_diff {
 	const struct params *from, *to; /* borrowed */
 	bool reset_all;                 /* what stands now is not known: RESET ALL first, which leads to `from` */
-	unsigned i, j;
+	unsigned step, i, j;
 };
 /* The next statement's SQL in *sql (cleared first; NUL behind it); false at the end or when memory ran out. */
 bool settings_diff_next(struct settings_diff *d, struct buf *sql);
-bool settings_differ_in_tag_only(const struct params *from, const struct params *to);
-bool settings_needs_own_step(const struct params *from, const struct params *to);
+/* In what a transaction takes over when it begins: such a difference is no good to a statement in the same one. */
+bool settings_differ_in_defaults(const struct params *from, const struct params *to);
 
 #endif

@@ -95,7 +95,6 @@ enum sql_verb {
 	X(READS_SETTING, "current_setting()")                                                                          \
 	X(EXPLAIN_ANALYZE, "EXPLAIN that runs its statement")                                                          \
 	X(RESETS_SETTINGS, "RESET, DISCARD ALL: what was set on the server connection for a client may be gone")       \
-	X(CUSTOM_SETTING, "SET LOCAL or set_config of a name with a point: it outlives the transaction as '' (E1)")    \
 	X(DYNAMIC, "runs SQL that is made at run time")                                                                \
 	X(SWALLOWS_ERRORS, "a PL/pgSQL block with EXCEPTION: a refusal may be lost in it (A6)")
 enum sql_flag_bit {
@@ -112,6 +111,7 @@ enum sql_flag {
 /* Why a client keeps its server connection after the transaction. */
 #define SQL_PINS(X)                                                                                                    \
 	X(SETTING, "changed a setting of the session")                                                                 \
+	X(CUSTOM, "a setting whose name has a point, or is not known: the name stays behind (E1)")                     \
 	X(ROLE, "SET ROLE or SET SESSION AUTHORIZATION")                                                               \
 	X(PREPARED, "PREPARE in SQL")                                                                                  \
 	X(LISTEN, "LISTEN")                                                                                            \

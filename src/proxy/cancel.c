@@ -159,7 +159,7 @@ static void cancel_client(struct client *c)
 		return;
 	case CLIENT_ACTIVE:
 	case CLIENT_RAW:
-		if (c->srv)
+		if (c->srv && !c->seg.after)
 			cancel_server(c->srv, c->srv);
 		return;
 	default:

@@ -350,6 +350,9 @@ void client_close(struct client *c, const struct pgerr *err, const char *why)
 	relay_drop_scan(c);
 	params_unref(&w->params, c->profile);
 	params_unref(&w->params, c->startup);
+	params_unref(&w->params, c->home);
+	params_unref(&w->params, c->session);
+	params_unref(&w->params, c->asked);
 	params_unref(&w->params, c->view);
 	if (c->in.data)
 		worker_block_put(w, &c->in);

@@ -10,6 +10,7 @@
 #include "proxy/settings.h"
 #include "proxy/worker.h"
 #include "sql/facts.h"
+#include "sql/shapes.h"
 #include "wire/msg.h"
 
 struct emit {
@@ -130,8 +131,8 @@ static void ensure_statement(struct emit *e, struct stmt_text *text, uint64_t ma
 
 /* --- prelude --- */
 
-/* sql: with its NUL. */
-static void inject(struct emit *e, struct buf *sql)
+/* sql: with its NUL.  flags: those of its Execute and its helpers besides REQF_SWALLOW. */
+static void inject(struct emit *e, struct buf *sql, unsigned flags)
 {
 	struct worker *w = e->s->pool->worker;
 	char portal_name[PSTMT_NAME_MAX];
@@ -143,27 +144,38 @@ static void inject(struct emit *e, struct buf *sql)
 		e->failed = true;
 		return;
 	}
-	ensure_statement(e, text, 0, REQF_PRELUDE);
+	ensure_statement(e, text, 0, flags);
 	int len = snprintf(portal_name, sizeof portal_name, PSTMT_PREFIX "p%x", e->s->portal_seq++);
 	struct str portal = { portal_name, (size_t)len };
 	if (RULE_BROKEN(A2)) {
 		portal.n = 0;
-		push(e, REQ_PARSE, REQF_SWALLOW | REQF_PRELUDE);
+		push(e, REQ_PARSE, REQF_SWALLOW | flags);
 		put_parse(e, STR(""), text);
 		msg_put_bind(&e->ww, portal, STR(""), NULL, 0);
 	} else {
 		msg_put_bind(&e->ww, portal, stmt_text_server_name(text), NULL, 0);
 	}
-	push(e, REQ_BIND, REQF_SWALLOW | REQF_PRELUDE);
+	push(e, REQ_BIND, REQF_SWALLOW | flags);
 	msg_put_execute(&e->ww, portal, 0);
-	push(e, REQ_EXECUTE, REQF_SWALLOW | REQF_PRELUDE);
+	push(e, REQ_EXECUTE, REQF_SWALLOW | flags);
 	/* Left open it would show in the client's pg_cursors until the transaction ends. */
 	msg_put_close(&e->ww, MSG_TARGET_PORTAL, portal);
-	push(e, REQ_CLOSE, REQF_SWALLOW | REQF_PRELUDE);
+	push(e, REQ_CLOSE, REQF_SWALLOW | flags);
 	stmt_text_unref(&w->texts, text);
 }
 
-static void put_settings(struct emit *e)
+static void inject_text(struct emit *e, const char *text, unsigned flags)
+{
+	struct buf *sql = &e->s->pool->worker->reply;
+	buf_clear(sql);
+	if (buf_put(sql, text, strlen(text) + 1))
+		inject(e, sql, flags);
+	else
+		e->failed = true;
+}
+
+/* `alone`: committed before the client's statement begins. */
+static void put_settings(struct emit *e, bool alone)
 {
 	struct server *s = e->s;
 	struct params_table *t = &s->pool->worker->params;
@@ -172,8 +184,14 @@ static void put_settings(struct emit *e)
 		                   .reset_all = s->profile == NULL };
 	struct buf *sql = &s->pool->worker->reply;
 	while (settings_diff_next(&d, sql))
-		inject(e, sql);
-	/* C7: it rolls back with the client's transaction, so it counts only when that has committed. */
+		inject(e, sql, REQF_PRELUDE);
+	s->news = true;
+	/* A COMMIT that stands alone makes a warning. */
+	if (alone) {
+		inject_text(e, "BEGIN", REQF_PRELUDE);
+		inject_text(e, "COMMIT", REQF_PRELUDE | REQF_SETTLES);
+	}
+	/* C7: until then it rolls back with the client's statement. */
 	params_unref(t, s->pending);
 	s->pending = params_ref(e->c->profile);
 	if (RULE_BROKEN(C7)) {
@@ -228,35 +246,52 @@ static void put_begin(struct emit *e)
 	                         : b->deferrable == SQL_NO ? " NOT DEFERRABLE"
 	                                                   : "";
 	int n = snprintf(sql, sizeof sql, "BEGIN%s%s%s", isolation_words(isolation), access, deferrable);
-	struct buf *text = &e->s->pool->worker->reply;
-	buf_clear(text);
-	if (buf_put(text, sql, (size_t)n + 1))
-		inject(e, text);
-	else
-		e->failed = true;
+	if (n > 0)
+		inject_text(e, sql, REQF_PRELUDE);
 }
 
 static bool settings_differ(const struct client *c, const struct server *s) { return s->profile != c->profile; }
 
-bool emit_needs_own_step(const struct client *c, const struct server *s, const struct segment *seg)
+/* These end with their segment, for better or worse, and do nothing to settings on the way. */
+static bool is_plain_verb(const struct sql_shape *shape)
 {
-	if (RULE_BROKEN(C7) || !settings_differ(c, s) || c->tx == CTX_OPEN || c->tx == CTX_FAILED)
-		return false;
-	/* What follows a ROLLBACK in the same string or pipeline must not run without the client's settings. */
-	if (c->tx == CTX_DEFERRED && !settings_differ_in_tag_only(s->profile ? s->profile : s->base, c->profile))
+	switch ((int)sql_facts_verb(shape_facts(shape))) {
+	case SQL_SELECT:
+	case SQL_INSERT:
+	case SQL_UPDATE:
+	case SQL_DELETE:
+	case SQL_MERGE:
+	case SQL_COPY_TO:
+	case SQL_COPY_FROM:
+	case SQL_SHOW:
+	case SQL_TRUNCATE:
 		return true;
-	/* A string that commits in its middle, or code that may, would make half of the prelude stay. */
-	return (seg->flags & (SQL_F_NO_TX_BLOCK | SQL_F_TX_CONTROL_INSIDE | SQL_F_MAY_TOUCH_SESSION)) ||
-	       settings_needs_own_step(s->profile ? s->profile : s->base, c->profile);
+	default:
+		return false;
+	}
 }
 
-static void put_prelude(struct emit *e)
+/* C7: the prelude may share the transaction of one plain statement, which commits or rolls back both.  Everything else
+ * may end its transaction in its middle, refuse to run behind another statement, or count on what the session's
+ * settings are when it fails; then the prelude is committed first, in the same write. */
+static bool may_share(const struct client *c, const struct params *from, const struct segment *seg)
 {
+	const uint32_t flags = SQL_F_NO_TX_BLOCK | SQL_F_TX_CONTROL_INSIDE | SQL_F_MAY_TOUCH_SESSION;
+	if (RULE_BROKEN(C7))
+		return true;
+	return c->tx == CTX_NONE && (seg->end == SEGMENT_QUERY || seg->end == SEGMENT_SYNC) && seg->n_executed == 1 &&
+	       seg->shape && !(seg->flags & flags) && !seg->pins && is_plain_verb(seg->shape) &&
+	       !settings_differ_in_defaults(from, c->profile);
+}
+
+static void put_prelude(struct emit *e, const struct segment *seg)
+{
+	struct server *s = e->s;
 	/* Inside a transaction the server has been ours since its first statement. */
-	if (e->s->tx != MSG_TX_IDLE || e->c->seg.open)
+	if (s->tx != MSG_TX_IDLE || e->c->seg.open || !settings_differ(e->c, s))
 		return;
-	if (settings_differ(e->c, e->s))
-		put_settings(e);
+	/* Before a greeting there is nothing to share with: a Sync follows. */
+	put_settings(e, seg && !may_share(e->c, s->profile ? s->profile : s->base, seg));
 }
 
 /* --- the client's messages --- */
@@ -543,7 +578,7 @@ enum emit_result emit_segment(struct client *c, struct server *s, const struct s
 		if (seg->known && is_ready_to_bind(&e, &seg->msgs[0]))
 			return send_known(&e, seg, p);
 	}
-	put_prelude(&e);
+	put_prelude(&e, seg);
 	if (RULE_BROKEN(A1) && requests_len(&s->reqs)) {
 		push(&e, REQ_SYNC, REQF_SWALLOW);
 		msg_put_sync(&e.ww);
@@ -559,7 +594,7 @@ enum emit_result emit_prelude_only(struct client *c, struct server *s)
 {
 	struct emit e;
 	emit_begin(&e, c, s);
-	put_prelude(&e);
+	put_prelude(&e, NULL);
 	push(&e, REQ_SYNC, REQF_SWALLOW | REQF_PRELUDE);
 	msg_put_sync(&e.ww);
 	return emit_finish(&e);
@@ -572,6 +607,16 @@ enum emit_result emit_end_of_move(struct client *c, struct server *s)
 	push(&e, REQ_QUERY, REQF_SWALLOW);
 	note_unnamed(&e, NULL);
 	msg_put_query(&e.ww, STR("COMMIT"));
+	return emit_finish(&e);
+}
+
+enum emit_result emit_own_query(struct client *c, struct server *s, struct buf *sql)
+{
+	struct emit e;
+	emit_begin(&e, c, s);
+	inject(&e, sql, REQF_AFTER);
+	push(&e, REQ_SYNC, REQF_SWALLOW);
+	msg_put_sync(&e.ww);
 	return emit_finish(&e);
 }
 

@@ -8,6 +8,7 @@
 #include "base/mono.h"
 #include "base/rules.h"
 #include "cluster/dbfacts.h"
+#include "proxy/afterstep.h"
 #include "proxy/cancel.h"
 #include "proxy/client_login.h"
 #include "proxy/consistency.h"
@@ -20,6 +21,7 @@
 #include "proxy/pool.h"
 #include "proxy/relay_priv.h"
 #include "proxy/settings.h"
+#include "proxy/tracking.h"
 #include "proxy/worker.h"
 #include "sql/shapes.h"
 #include "wire/msg.h"
@@ -332,24 +334,8 @@ static void start(struct client *c, struct server *s)
 	struct segment *seg = segment_kept(c);
 	if (!seg)
 		seg = relay_scan(c);
-	if (!c->seg.open && s->tx == MSG_TX_IDLE && emit_needs_own_step(c, s, seg)) {
-		c->seg.own_step = true;
-		relay_drop_scan(c);
-		if (emit_prelude_only(c, s) == EMIT_SENT)
-			note_dispatch(c, s);
-		return;
-	}
 	dispatch(c, s, seg);
 	relay_drop_scan(c);
-}
-
-/* The prelude's own ReadyForQuery has come. */
-void relay_own_step_done(struct client *c, struct server *s)
-{
-	c->seg.own_step = false;
-	server_settle_profile(s);
-	start(c, s);
-	look_further(c);
 }
 
 void relay_note_failure(struct client *c, const struct pgerr_fields *e)
@@ -361,16 +347,6 @@ void relay_note_failure(struct client *c, const struct pgerr_fields *e)
 	(void)str_copy(c->failure->sqlstate, sizeof c->failure->sqlstate, code);
 	if (e->detail.p)
 		pgerr_detail(c->failure, "%.*s", (int)e->detail.n, e->detail.p);
-}
-
-void relay_own_step_failed(struct client *c, struct server *s)
-{
-	c->seg.own_step = false;
-	server_settle_profile(s);
-	relay_unlink(c);
-	server_release(s);
-	client_set_state(c, CLIENT_IDLE);
-	client_fail_segment(c, c->failure);
 }
 
 /* --- client input --- */
@@ -664,7 +640,7 @@ void relay_continue(struct client *c)
 {
 	bool more = true;
 	while (more && c->state == CLIENT_ACTIVE && c->srv && !stream_pending(&c->srv->stream)) {
-		if (c->seg.own_step || c->seg.moving || c->seg.welcome)
+		if (c->seg.moving || c->seg.welcome || c->seg.after)
 			return;
 		if (c->raw_left)
 			more = relay_stream_rest(c);
@@ -698,7 +674,7 @@ void relay_retry(struct client *c, enum server_role role)
 	c->copy = COPY_NONE;
 	c->seg.role = role;
 	c->seg.retried = true;
-	c->seg.open = c->seg.own_step = false;
+	c->seg.open = false;
 	c->seg.next_msg = 0;
 	c->seg.done_msgs = c->seg.shown_msgs;
 	c->seg.done_rows = c->seg.shown_rows;
@@ -735,12 +711,17 @@ static void end_of_transaction(struct client *c, struct server *s)
 
 static void take_pins(struct client *c, struct server *s, bool failed)
 {
-	uint32_t pins = c->seg.pins;
+	uint32_t pins = tracking_take_pins(c, c->seg.pins);
 	if (failed && c->seg.shape)
-		pins &= SQL_PIN_UNKNOWN | SQL_PIN_ADVISORY_LOCK | SQL_PIN_LOADED |
+		pins &= SQL_PIN_UNKNOWN | SQL_PIN_ADVISORY_LOCK | SQL_PIN_LOADED | SQL_PIN_CUSTOM |
 		        SQL_PIN_SETSEED; /* the rest rolls back */
 	if (failed && s->last_error_syntax)
 		pins = 0;
+	relay_pin(c, s, pins);
+}
+
+void relay_pin(struct client *c, struct server *s, uint32_t pins)
+{
 	if (!pins || c->du->pool_mode == POOL_MODE_SESSION) {
 		c->pins |= pins;
 		return;
@@ -864,14 +845,26 @@ void relay_segment_done(struct client *c, struct server *s, char status)
 		return;
 	}
 	end_of_transaction(c, s);
+	if (!afterstep_start(c))
+		let_go(c);
+}
+
+/* Our question behind the transaction has been answered. */
+void relay_after_done(struct client *c, bool failed)
+{
+	struct server *s = c->srv;
+	if (!afterstep_ready(c, s, failed) || c->state == CLIENT_CLOSING)
+		return;
+	client_set_state(c, CLIENT_IDLE);
 	let_go(c);
+	client_process(c);
 }
 
 /* --- loss --- */
 
 static void lost_error(const struct client *c, const struct server *s, const char *why, struct pgerr *err)
 {
-	bool wrote = !s->is_replica && c->state == CLIENT_ACTIVE && !c->seg.own_step;
+	bool wrote = !s->is_replica && c->state == CLIENT_ACTIVE;
 	/* A5: between CommandComplete and ReadyForQuery too, nobody knows whether it was committed. */
 	if (wrote && !RULE_BROKEN(A5))
 		pgerr_set(err, SQLSTATE_TRANSACTION_UNKNOWN,
@@ -943,6 +936,14 @@ void relay_on_server_lost(struct server *s, const char *why)
 	}
 	lost_error(c, s, why, &err);
 	reply_abandon(s);
+	if (c->seg.after) {
+		/* What the session has become nobody knows. */
+		relay_unlink(c);
+		pgerr_set_fatal(&err, SQLSTATE_ADMIN_SHUTDOWN,
+		                "connection to the server with the session's state was lost");
+		client_close(c, &err, why);
+		return;
+	}
 	if (c->state == CLIENT_IDLE && !c->pins && !s->fatal_shown) {
 		lost_while_idle(c, s, &err);
 		return;
@@ -964,7 +965,10 @@ void relay_on_server_lost(struct server *s, const char *why)
 void relay_on_client_gone(struct client *c)
 {
 	struct server *held[3] = { c->srv, c->kept[0], c->kept[1] };
-	bool busy = c->state == CLIENT_ACTIVE;
+	bool asks = c->seg.after;
+	if (asks)
+		afterstep_orphan(c, c->srv);
+	bool busy = c->state == CLIENT_ACTIVE && !asks;
 	for (int i = 0; i < 3; i++) {
 		struct server *s = held[i];
 		if (!s || s->client != c)

@@ -13,6 +13,7 @@
 #include "base/mem.h"
 #include "base/rules.h"
 #include "cluster/dbfacts.h"
+#include "proxy/afterstep.h"
 #include "proxy/consistency.h"
 #include "proxy/database.h"
 #include "proxy/emit.h"
@@ -20,6 +21,7 @@
 #include "proxy/params.h"
 #include "proxy/pool.h"
 #include "proxy/relay_priv.h"
+#include "proxy/settings.h"
 #include "proxy/worker.h"
 #include "sql/shapes.h"
 #include "wire/frame.h"
@@ -328,7 +330,9 @@ static enum outcome on_error(struct reply *r, const uint8_t *body, size_t have)
 		retry(r, requests_len(&s->reqs) == 0 && !pgerr_is_fatal(&e));
 		return OUT_SWALLOW; /* the rest of what it sends, up to ReadyForQuery, is for nobody */
 	}
-	if (c->seg.welcome || c->seg.own_step) {
+	if (c->seg.after)
+		return OUT_SWALLOW; /* the client has its answer already */
+	if (c->seg.welcome) {
 		relay_note_failure(c, &e);
 		return OUT_SWALLOW;
 	}
@@ -360,6 +364,8 @@ static enum outcome answered(struct reply *r, bool rows)
 	}
 	struct request done = pop(s);
 	settle(s, &done, true);
+	if (done.flags & REQF_SETTLES)
+		server_settle_profile(s);
 	if (done.flags & REQF_SWALLOW || !s->client)
 		return OUT_SWALLOW;
 	if (done.msg + 1 > s->client->seg.done_msgs)
@@ -397,18 +403,36 @@ static enum outcome on_parameter_status(struct reply *r, const uint8_t *body, si
 		return c && c->state == CLIENT_RAW ? OUT_FORWARD : OUT_SWALLOW;
 	if (c->seg.welcome)
 		return OUT_SWALLOW;
-	/* E6: told only when it differs from what the client has been told, wherever in the stream it stands. */
-	char name[128];
-	if (!str_copy(name, sizeof name, m.name))
+	if (RULE_BROKEN(E6)) {
+		client_note_status(c, m.name, m.value);
 		return OUT_FORWARD;
-	const char *known = params_get(c->view, name), *ours = params_get(c->profile, name);
-	if (RULE_BROKEN(E6))
-		known = ours = NULL;
-	bool tag = str_ieq(m.name, STR("application_name")) && ours && str_eq(m.value, str_of(ours));
-	if (tag || (known && str_eq(m.value, str_of(known))))
-		return OUT_SWALLOW;
-	client_note_status(c, m.name, m.value);
-	return OUT_FORWARD;
+	}
+	s->news = true;
+	return OUT_SWALLOW;
+}
+
+/* E6: a server reports what has changed since it last did, for whomever that was.  So a client is told what differs
+ * from what it has been told, wherever it comes from; just before ReadyForQuery, where PostgreSQL says it too. */
+static enum outcome tell_status(struct reply *r)
+{
+	struct server *s = r->s;
+	struct client *c = s->client;
+	struct wire_writer ww;
+	struct buf *out = &r->w->reply;
+	buf_clear(out);
+	ww_init(&ww, out);
+	s->news = false;
+	for (unsigned i = 0; i < s->status->n; i++) {
+		const struct param *p = &s->status->items[i];
+		const char *known = params_get(c->view, p->name), *value = settings_as_told(c, p);
+		if (!value || (known && strcmp(known, value) == 0))
+			continue;
+		msg_put_parameter_status(&ww, str_of(params_display_name(p->name)), str_of(value));
+		client_note_status(c, str_of(p->name), str_of(value));
+	}
+	if (buf_len(out) == 0)
+		return OUT_FORWARD;
+	return ww_finish(&ww) && flush(r) && show(c, buf_head(out), buf_len(out)) ? OUT_FORWARD : OUT_STOP;
 }
 
 /* "INSERT 0 5", "SELECT 12": the number at the end; a tag without one has no rows. */
@@ -424,10 +448,7 @@ static uint64_t rows_of_tag(const uint8_t *body, size_t n)
 static enum outcome on_command_complete(struct reply *r, const uint8_t *body, size_t n)
 {
 	struct server *s = r->s;
-	struct str tag;
 	struct request *first = head(s);
-	if (s->pending && msg_parse_command_complete(body, n, &tag) && str_eq(tag, STR("ROLLBACK")))
-		s->tx_spoiled = true;
 	if (s->client && !(first && first->flags & REQF_SWALLOW))
 		s->client->seg.rows += rows_of_tag(body, n);
 	if (first && first->kind == REQ_EXECUTE)
@@ -484,6 +505,8 @@ static enum outcome on_ready(struct reply *r, uint8_t *body)
 	r->own = !c || done.flags & REQF_SWALLOW;
 	if (r->own)
 		return OUT_SWALLOW;
+	if (s->news && tell_status(r) == OUT_STOP)
+		return OUT_STOP;
 	/* The client was told that it is in a transaction, which its first statement's prelude did not survive. */
 	if (c->tx == CTX_DEFERRED && r->status == MSG_TX_IDLE && s->prelude_failed)
 		*body = MSG_TX_FAILED;
@@ -500,18 +523,15 @@ static void finish_own(struct server *s)
 	}
 	s->error_seen = false;
 	if (!c) {
-		s->tx_spoiled = true; /* whoever it worked for is gone: what it had set is not known */
 		if (s->tx == MSG_TX_IDLE)
 			server_settle_profile(s);
 		server_release(s);
+	} else if (c->seg.after) {
+		relay_after_done(c, failed);
 	} else if (c->seg.moving) {
 		relay_move_done(c);
 	} else if (c->seg.welcome) {
 		relay_welcome_done(c, s, failed ? c->failure : NULL);
-	} else if (c->seg.own_step && failed) {
-		relay_own_step_failed(c, s);
-	} else if (c->seg.own_step) {
-		relay_own_step_done(c, s);
 	}
 }
 
@@ -531,10 +551,11 @@ static void finish_segment(struct reply *r)
 		client_process(c);
 }
 
-static bool must_be_whole(uint8_t type)
+static bool must_be_whole(const struct server *s, uint8_t type)
 {
 	switch (type) {
 	case MSG_DATA_ROW:
+		return s->client && s->client->seg.after;
 	case MSG_COPY_DATA_OUT:
 	case MSG_ROW_DESCRIPTION:
 	case MSG_PARAMETER_DESCRIPTION:
@@ -550,10 +571,20 @@ static bool is_describe(const struct request *r)
 	return r && (r->kind == REQ_DESCRIBE_STATEMENT || r->kind == REQ_DESCRIBE_PORTAL);
 }
 
-static enum outcome on_message(struct reply *r, uint8_t type, uint8_t *body, size_t have)
+static enum outcome on_data_row(struct reply *r, const uint8_t *body, size_t have, size_t len)
+{
+	struct client *c = r->s->client;
+	const struct request *first = head(r->s);
+	if (c && first && (first->flags & REQF_AFTER))
+		afterstep_row(c, r->s, body, have, len);
+	return partial(r, true);
+}
+
+static enum outcome on_message(struct reply *r, uint8_t type, uint8_t *body, size_t have, size_t len)
 {
 	switch (type) {
 	case MSG_DATA_ROW:
+		return on_data_row(r, body, have, len);
 	case MSG_COPY_DATA_OUT:
 	case MSG_COPY_DONE_OUT:
 	case MSG_COPY_OUT_RESPONSE:
@@ -609,7 +640,8 @@ static enum outcome take_raw(struct reply *r)
 static enum outcome take_message(struct reply *r, const struct frame_head *h)
 {
 	size_t avail = (size_t)(r->end - r->p), n = h->len < avail ? h->len : avail;
-	enum outcome out = on_message(r, h->type, r->p + FRAME_HEAD_BYTES, n - FRAME_HEAD_BYTES);
+	enum outcome out =
+	    on_message(r, h->type, r->p + FRAME_HEAD_BYTES, n - FRAME_HEAD_BYTES, h->len - FRAME_HEAD_BYTES);
 	if (out == OUT_STOP)
 		return out;
 	if (h->len > n) {
@@ -718,8 +750,9 @@ static bool take_whole_answer(struct reply *r)
 	struct server *s = r->s;
 	const struct client *c = s->client;
 	enum request_kind last;
-	/* Not with a prelude of ours: of that more depends on the outcome. */
-	if (!c || c->state != CLIENT_ACTIVE || s->raw_left || s->pending || buf_len(&s->hold) || !is_whole_answer(r))
+	/* Not with a prelude of ours, and not with news of settings: of these more depends on the outcome. */
+	if (!c || c->state != CLIENT_ACTIVE || s->raw_left || s->pending || s->news || buf_len(&s->hold) ||
+	    !is_whole_answer(r))
 		return false;
 	do {
 		struct request done = pop(s);
@@ -752,7 +785,7 @@ static void process(struct reply *r)
 			server_close(s, "malformed message from server");
 			return;
 		}
-		if (f == FRAME_MORE || (h.len > avail && must_be_whole(h.type) && avail < WHOLE_BYTES_MAX))
+		if (f == FRAME_MORE || (h.len > avail && must_be_whole(s, h.type) && avail < WHOLE_BYTES_MAX))
 			break;
 		if (take_message(r, &h) == OUT_STOP)
 			return;

@@ -308,8 +308,11 @@ void server_settle_profile(struct server *s)
 {
 	struct params_table *t = &s->pool->worker->params;
 	if (s->pending) {
-		params_unref(t, s->profile);
-		s->profile = s->tx_spoiled && !RULE_BROKEN(C7) ? NULL : params_ref(s->pending);
+		/* After an error it is what it was before. */
+		if (!s->tx_spoiled || RULE_BROKEN(C7)) {
+			params_unref(t, s->profile);
+			s->profile = params_ref(s->pending);
+		}
 		params_unref(t, s->pending);
 		s->pending = NULL;
 	}

@@ -11,14 +11,16 @@
 #include "proxy/worker.h"
 
 /* GUC_REPORT settings that a client can change (guc_tables.c, 14 to 18). */
-static const char *const reported[] = { "application_name",  "client_encoding",
-	                                "datestyle",         "default_transaction_read_only",
-	                                "intervalstyle",     "search_path",
-	                                "timezone",          "standard_conforming_strings",
-	                                "extra_float_digits" };
+static const char *const reported[] = { "application_name",   "client_encoding",
+	                                "datestyle",          "default_transaction_read_only",
+	                                "intervalstyle",      "search_path",
+	                                "timezone",           "standard_conforming_strings",
+	                                "extra_float_digits", "scram_iterations" };
 /* GUC_LIST_QUOTE: one quoted string would become one name with commas in it. */
 static const char *const name_lists[] = { "search_path", "temp_tablespaces", "local_preload_libraries",
 	                                  "session_preload_libraries" };
+
+enum { NAME_BYTES_MAX = 63 }; /* NAMEDATALEN - 1 */
 
 static bool is_one_of(struct str name, const char *const *names, size_t n)
 {
@@ -43,7 +45,6 @@ bool settings_name_is_valid(struct str name)
 
 char *settings_clean_name(struct str name)
 {
-	enum { NAME_BYTES_MAX = 63 };
 	size_t n = name.n < NAME_BYTES_MAX ? name.n : NAME_BYTES_MAX;
 	char *s = mem_strndup(name.p, n);
 	for (char *c = s; *c; c++) {
@@ -172,6 +173,24 @@ void settings_follow_config(struct client *c)
 	measure_client(c);
 }
 
+void settings_adopt(struct client *c, struct params *session)
+{
+	struct params_table *t = &c->worker->params;
+	const char *name = params_get(session, "application_name");
+	struct params *old = c->session;
+	c->session = params_ref(session);
+	params_unref(t, old);
+	if (name && strcmp(name, c->application) != 0) {
+		mem_free(c->application);
+		c->application = mem_strdup(name);
+		settings_follow_config(c);
+	}
+	char *tag = make_tag(c);
+	params_unref(t, c->profile);
+	c->profile = params_with(t, session, STR("application_name"), str_of(tag));
+	mem_free(tag);
+}
+
 void settings_start_session(struct client *c)
 {
 	struct params_table *t = &c->worker->params;
@@ -180,10 +199,22 @@ void settings_start_session(struct client *c)
 	if (!c->application)
 		c->application = mem_strdup(conf->application_name ? conf->application_name : "");
 	measure_client(c);
-	char *tag = make_tag(c);
-	params_unref(t, c->profile);
-	c->profile = params_with(t, c->startup, STR("application_name"), str_of(tag));
-	mem_free(tag);
+	params_unref(t, c->home);
+	c->home = params_with(t, c->startup, STR("application_name"), str_of(c->application));
+	settings_adopt(c, c->home);
+}
+
+const char *settings_as_told(const struct client *c, const struct param *p)
+{
+	const char *tag;
+	if (strcmp(p->name, "application_name") == 0) {
+		tag = params_get(c->profile, "application_name");
+		return tag && strcmp(p->value, tag) == 0 ? params_get(c->session, "application_name") : p->value;
+	}
+	if (strcmp(p->name, "is_superuser") == 0 || strcmp(p->name, "session_authorization") == 0 ||
+	    settings_is_tracked(str_of(p->name)))
+		return p->value;
+	return NULL;
 }
 
 /* --- difference --- */
@@ -200,65 +231,158 @@ static bool put_literal(struct buf *b, const char *value)
 
 static bool put_text(struct buf *b, const char *s) { return buf_put(b, s, strlen(s)); }
 
+/* An identifier as SplitIdentifierString() reads it (varlena.c), copied without its quotes to out.  False: none, or one
+ * that quote_identifier() would not write in this way. */
+static bool next_identifier(const char **at, char out[NAME_BYTES_MAX + 1])
+{
+	const char *p = *at;
+	bool quoted = *p == '"', needs_quotes = false;
+	size_t n = 0;
+	for (p += quoted; *p && (quoted ? *p != '"' || p[1] == '"' : *p != ','); p++) {
+		bool plain = (*p >= 'a' && *p <= 'z') || *p == '_' || (n > 0 && *p >= '0' && *p <= '9');
+		needs_quotes |= !plain;
+		if (n == NAME_BYTES_MAX)
+			return false;
+		out[n++] = *p;
+		p += *p == '"';
+	}
+	if (quoted && *p++ != '"')
+		return false;
+	out[n] = '\0';
+	*at = p;
+	return n > 0 && needs_quotes == quoted;
+}
+
+/* A list of names as SET would have written it is given as one literal for each; any other would not show as it was. */
+static bool put_name_list(struct buf *b, const char *value)
+{
+	char name[NAME_BYTES_MAX + 1];
+	bool ok = true, more = true;
+	for (bool first = true; ok && more; first = false) {
+		ok = next_identifier(&value, name) && (first || buf_put(b, ",", 1)) && put_literal(b, name);
+		more = *value != '\0';
+		ok = ok && (!more || (value[0] == ',' && value[1] == ' '));
+		value += more && ok ? 2 : 0;
+	}
+	return ok && buf_put(b, "", 1);
+}
+
+static bool put_set_config(struct buf *b, const struct param *p)
+{
+	return put_text(b, "SELECT pg_catalog.set_config(") && put_literal(b, p->name) && put_text(b, ",") &&
+	       put_literal(b, p->value) && buf_put(b, ", false)", 9);
+}
+
+/* Parts of a name with points are quoted: they may be key words. */
+static bool put_name(struct buf *b, const char *name)
+{
+	bool ok = true, points = strchr(name, '.');
+	if (!points)
+		return put_text(b, name);
+	while (ok && name) {
+		const char *point = strchr(name, '.');
+		size_t n = point ? (size_t)(point - name) : strlen(name);
+		ok =
+		    buf_put(b, "\"", 1) && buf_put(b, name, n) && buf_put(b, "\"", 1) && (!point || buf_put(b, ".", 1));
+		name = point ? point + 1 : NULL;
+	}
+	return ok;
+}
+
 static bool put_set(struct buf *b, const struct param *p)
 {
-	if (is_one_of(str_of(p->name), name_lists, ARRAY_LEN(name_lists)))
-		return put_text(b, "SELECT pg_catalog.set_config('") && put_text(b, p->name) && put_text(b, "',") &&
-		       put_literal(b, p->value) && buf_put(b, ", false)", 9);
-	return put_text(b, "SET ") && put_text(b, p->name) && put_text(b, " TO") && put_literal(b, p->value) &&
-	       buf_put(b, "", 1);
+	if (!settings_name_is_valid(str_of(p->name)))
+		return put_set_config(b, p);
+	bool list = is_one_of(str_of(p->name), name_lists, ARRAY_LEN(name_lists));
+	if (!put_text(b, "SET ") || !put_name(b, p->name) || !put_text(b, " TO"))
+		return false;
+	if (!list)
+		return put_literal(b, p->value) && buf_put(b, "", 1);
+	if (put_name_list(b, p->value))
+		return true;
+	buf_clear(b);
+	return put_set_config(b, p);
 }
 
-static bool put_reset(struct buf *b, const struct param *p)
+static bool put_reset(struct buf *b, const char *name)
 {
-	return put_text(b, "RESET ") && put_text(b, p->name) && buf_put(b, "", 1);
+	return put_text(b, "RESET ") && put_name(b, name) && buf_put(b, "", 1);
 }
 
-bool settings_diff_next(struct settings_diff *d, struct buf *sql)
+/* Who somebody is comes last, and is taken back first: what else differs may need the rights of the login. */
+static const char *const identity[] = { "session_authorization", "role" };
+enum diff_step {
+	DIFF_RESET_AUTHORIZATION,
+	DIFF_RESET_ROLE,
+	DIFF_RESET_ALL,
+	DIFF_OTHERS,
+	DIFF_AUTHORIZATION,
+	DIFF_ROLE,
+	DIFF_END
+};
+
+static bool is_identity(const char *name) { return strcmp(name, identity[0]) == 0 || strcmp(name, identity[1]) == 0; }
+
+/* The next of the settings that are not identity; *sql stays empty at the end. */
+static bool diff_others(struct settings_diff *d, struct buf *sql)
 {
 	const struct params *a = d->from, *b = d->to;
-	buf_clear(sql);
-	if (d->reset_all) {
-		d->reset_all = false;
-		return buf_put(sql, "RESET ALL", sizeof "RESET ALL");
-	}
 	while (d->i < a->n || d->j < b->n) {
 		int order = d->i == a->n ? 1 : d->j == b->n ? -1 : strcmp(a->items[d->i].name, b->items[d->j].name);
-		if (order < 0)
-			return put_reset(sql, &a->items[d->i++]);
-		if (order > 0)
-			return put_set(sql, &b->items[d->j++]);
-		const struct param *was = &a->items[d->i++], *is = &b->items[d->j++];
-		if (strcmp(was->value, is->value) != 0)
-			return put_set(sql, is);
+		const struct param *was = order <= 0 ? &a->items[d->i++] : NULL,
+		                   *is = order >= 0 ? &b->items[d->j++] : NULL;
+		if (is_identity(was ? was->name : is->name) || (was && is && strcmp(was->value, is->value) == 0))
+			continue;
+		return is ? put_set(sql, is) : put_reset(sql, was->name);
 	}
 	return false;
 }
 
-bool settings_differ_in_tag_only(const struct params *from, const struct params *to)
+static bool diff_step(struct settings_diff *d, struct buf *sql)
 {
-	unsigned i = 0, j = 0;
-	while (i < from->n || j < to->n) {
-		bool from_tag = i < from->n && strcmp(from->items[i].name, "application_name") == 0;
-		bool to_tag = j < to->n && strcmp(to->items[j].name, "application_name") == 0;
-		i += from_tag;
-		j += to_tag;
-		if (from_tag || to_tag)
-			continue;
-		if (i == from->n || j == to->n || strcmp(from->items[i].name, to->items[j].name) != 0 ||
-		    strcmp(from->items[i].value, to->items[j].value) != 0)
-			return false;
-		i++;
-		j++;
+	const char *value;
+	switch ((enum diff_step)d->step) {
+	case DIFF_RESET_AUTHORIZATION:
+	case DIFF_RESET_ROLE:
+		value = identity[d->step - DIFF_RESET_AUTHORIZATION];
+		return (d->reset_all || params_get(d->from, value)) && put_reset(sql, value);
+	case DIFF_RESET_ALL:
+		return d->reset_all && buf_put(sql, "RESET ALL", sizeof "RESET ALL");
+	case DIFF_OTHERS:
+		return diff_others(d, sql);
+	case DIFF_AUTHORIZATION:
+	case DIFF_ROLE: {
+		struct param p = { identity[d->step - DIFF_AUTHORIZATION], NULL };
+		p.value = params_get(d->to, p.name);
+		return p.value && put_set(sql, &p);
 	}
-	return true;
+	case DIFF_END:
+		break;
+	}
+	return false;
 }
 
-bool settings_needs_own_step(const struct params *from, const struct params *to)
+bool settings_diff_next(struct settings_diff *d, struct buf *sql)
 {
-	for (size_t i = 0; i < ARRAY_LEN(name_lists); i++) {
-		const char *was = params_get(from, name_lists[i]), *is = params_get(to, name_lists[i]);
-		if (is && (!was || strcmp(was, is) != 0))
+	if (d->from == d->to && !d->reset_all)
+		return false;
+	while (d->step < DIFF_END) {
+		buf_clear(sql);
+		bool some = diff_step(d, sql);
+		d->step += !some || d->step != DIFF_OTHERS;
+		if (some)
+			return true;
+	}
+	return false;
+}
+
+bool settings_differ_in_defaults(const struct params *from, const struct params *to)
+{
+	static const char *const names[] = { "default_transaction_isolation", "default_transaction_read_only",
+		                             "default_transaction_deferrable", "transaction_timeout" };
+	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+		const char *was = params_get(from, names[i]), *is = params_get(to, names[i]);
+		if ((was || is) && !(was && is && strcmp(was, is) == 0))
 			return true;
 	}
 	return false;

@@ -394,7 +394,7 @@ static void add_function(struct catalog_builder *b, const char *const *v, uint32
 	judge_language(b, node, v);
 	/* SET app.x in a function's definition leaves the name behind (E1). */
 	if (v[F_CONFIG] && strpbrk(v[F_CONFIG], ".") && memchr(v[F_CONFIG], '.', strcspn(v[F_CONFIG], "=")))
-		worsen(b, node, REASON_UNPROVED_FUNCTION, SQL_PIN_SETTING);
+		worsen(b, node, REASON_UNPROVED_FUNCTION, SQL_PIN_CUSTOM);
 	if (v[F_DEFAULTS])
 		add_text(b, node, TEXT_EXPRESSION, v[F_DEFAULTS]);
 }

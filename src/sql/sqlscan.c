@@ -163,6 +163,7 @@ struct scan {
 	struct sql_token t, before, ahead; /* the one at hand and its neighbours */
 	char qualifier[IDENT_MAX];         /* of the identifier at hand, "" without one */
 	char ident[IDENT_MAX];             /* the last identifier */
+	unsigned config_in;                /* so many tokens from here stands set_config's first argument */
 };
 
 static void scan_start(struct scan *s, struct facts_draft *d, struct str text, bool std_strings)
@@ -174,11 +175,20 @@ static void scan_start(struct scan *s, struct facts_draft *d, struct str text, b
 	s->before.kind = TOKEN_END;
 }
 
+/* E1: only a name that stands there, and is of PostgreSQL's own, can be taken back. */
+static bool is_plain_name(const struct scan *s)
+{
+	return s->t.kind == TOKEN_STRING && *s->t.p == '\'' && is_punct(&s->ahead, ',') &&
+	       !memchr(s->t.p, '.', (size_t)(s->t.end - s->t.p)) && !memchr(s->t.p, '\\', (size_t)(s->t.end - s->t.p));
+}
+
 static void scan_next(struct scan *s)
 {
 	s->before = s->t;
 	s->t = s->ahead;
 	lexer_next(&s->lx, &s->ahead);
+	if (s->config_in && --s->config_in == 0 && !is_plain_name(s))
+		s->d->pins |= SQL_PIN_CUSTOM;
 }
 
 /* The token at hand as an identifier, with the qualifier before it; false when it is none. */
@@ -208,7 +218,8 @@ static void scan_function(struct scan *s)
 	facts_ref(s->d, &s->d->refs[REFS_functions], s->qualifier, s->ident)->arg = SQL_REF_ARGS_MANY;
 	if (strcmp(s->ident, "set_config") == 0) {
 		s->d->sets_setting = true;
-		s->d->flags |= SQL_F_LITERAL_SENSITIVE | SQL_F_CUSTOM_SETTING;
+		s->d->flags |= SQL_F_LITERAL_SENSITIVE;
+		s->config_in = 2;
 	}
 }
 

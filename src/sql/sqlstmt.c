@@ -23,7 +23,7 @@ static void walk_ddl(struct facts_draft *d, const ProtobufCMessage *m)
 	struct sqlwalk w = { .d = d, .lenient = true };
 	uint32_t before = d->flags;
 	sqlwalk(&w, m);
-	d->flags = before | (d->flags & SQL_F_CUSTOM_SETTING);
+	d->flags = before;
 }
 
 /* --- constants --- */
@@ -195,6 +195,8 @@ static uint32_t setting_pin(const char *name)
 {
 	if (is_local_setting(name))
 		return 0;
+	if (strchr(name, '.'))
+		return SQL_PIN_CUSTOM;
 	bool role = strcmp(name, "role") == 0 || strcmp(name, "session_authorization") == 0;
 	return role ? SQL_PIN_ROLE : SQL_PIN_SETTING;
 }
@@ -207,10 +209,7 @@ static void on_set_value(struct facts_draft *d, const PgQuery__VariableSetStmt *
 	d->flags |= SQL_F_LITERAL_SENSITIVE | (is_local_setting(v->name) ? SQL_F_LOCAL_SETTING : 0);
 	if (on_set_mode(d, s))
 		return;
-	if (!v->is_local)
-		d->pins |= setting_pin(v->name);
-	else if (strchr(v->name, '.') && !is_local_setting(v->name))
-		d->flags |= SQL_F_CUSTOM_SETTING;
+	d->pins |= setting_pin(v->name) & (v->is_local ? SQL_PIN_CUSTOM : UINT32_MAX);
 }
 
 /* RESET x, and SET x TO DEFAULT, which is the same. */

@@ -242,7 +242,8 @@ static void on_set_config(struct sqlwalk *w, const PgQuery__FuncCall *f)
 	const PgQuery__AConst *local = f->n_args == 3 ? as_const(f->args[2]) : NULL;
 	bool is_local = local && local->val_case == PG_QUERY__A__CONST__VAL_BOOLVAL && local->boolval->boolval;
 	bool plain = name && name->val_case == PG_QUERY__A__CONST__VAL_SVAL && !strchr(name->sval->sval, '.');
-	w->d->flags |= SQL_F_LITERAL_SENSITIVE | (plain ? 0 : SQL_F_CUSTOM_SETTING);
+	w->d->flags |= SQL_F_LITERAL_SENSITIVE;
+	w->d->pins |= plain ? 0 : SQL_PIN_CUSTOM;
 	w->d->sets_setting = w->d->sets_setting || !is_local;
 }
 

@@ -62,6 +62,8 @@ static inline struct session *session_new(const char *ini)
 		                     .state = CLIENT_IDLE,
 		                     .profile = params_ref(empty),
 		                     .startup = params_ref(empty),
+		                     .home = params_ref(empty),
+		                     .session = params_ref(empty),
 		                     .sql_options.std_strings = true,
 		                     .routing = config_routing(x->config, x->du.conf, NULL, NULL) };
 	return x;
@@ -81,6 +83,8 @@ static inline void session_free(struct session *x)
 	shapes_free(w->shapes);
 	params_unref(&w->params, x->client.profile);
 	params_unref(&w->params, x->client.startup);
+	params_unref(&w->params, x->client.home);
+	params_unref(&w->params, x->client.session);
 	params_unref(&w->params, x->client.view);
 	params_table_deinit(&w->params);
 	assert_null(w->params.by_key);

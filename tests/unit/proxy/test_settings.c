@@ -177,23 +177,58 @@ static void test_values_are_quoted(void **state)
 	params_unref(&table, b);
 }
 
-/* SET search_path TO 'a, b' would make one schema named "a, b". */
-static void test_lists_of_names_need_a_step_of_their_own(void **state)
+/* SET search_path TO 'a, b' would make one schema named "a, b".  What SET has written is written by SET again; all else
+ * must show as it was. */
+static void test_lists_of_names(void **state)
 {
 	(void)state;
-	const char *const a_pairs[][2] = { { "search_path", "a, b" }, { "work_mem", "1MB" } };
-	const char *const b_pairs[][2] = { { "search_path", "a, b" }, { "work_mem", "2MB" } };
-	const char *const set[] = { "SELECT pg_catalog.set_config('search_path', E'a, b', false)",
-		                    "SET work_mem TO E'1MB'" };
-	const char *const reset[] = { "RESET search_path", "RESET work_mem" };
-	struct params *a = make(a_pairs, 2), *b = make(b_pairs, 2);
-	assert_diff(table.empty, a, set, ARRAY_LEN(set));
-	assert_diff(a, table.empty, reset, ARRAY_LEN(reset));
-	assert_true(settings_needs_own_step(table.empty, a));
-	assert_false(settings_needs_own_step(a, b)); /* the same path */
-	assert_false(settings_needs_own_step(a, table.empty));
-	params_set(&table, &b, STR("search_path"), STR("c"));
-	assert_true(settings_needs_own_step(a, b));
+	static const struct {
+		const char *value, *sql;
+	} rows[] = {
+		{ "a, b", "SET search_path TO E'a', E'b'" },
+		{ "\"$user\", public", "SET search_path TO E'$user', E'public'" },
+		{ "\"B \"\"c\", _x1", "SET search_path TO E'B \"c', E'_x1'" },
+		{ "a,b", "SELECT pg_catalog.set_config( E'search_path', E'a,b', false)" },
+		{ "Aa", "SELECT pg_catalog.set_config( E'search_path', E'Aa', false)" },
+		{ "\"plain\"", "SELECT pg_catalog.set_config( E'search_path', E'\"plain\"', false)" },
+		{ "", "SELECT pg_catalog.set_config( E'search_path', E'', false)" },
+		{ "\"open", "SELECT pg_catalog.set_config( E'search_path', E'\"open', false)" },
+		{ "a, ", "SELECT pg_catalog.set_config( E'search_path', E'a, ', false)" },
+		{ "\"\"", "SELECT pg_catalog.set_config( E'search_path', E'\"\"', false)" },
+	};
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		const char *const pairs[][2] = { { "search_path", rows[i].value } };
+		struct params *a = make(pairs, 1);
+		assert_diff(table.empty, a, &rows[i].sql, 1);
+		params_unref(&table, a);
+	}
+}
+
+/* Whoever it is that a client has become may have fewer rights than the login. */
+static void test_identity_comes_last(void **state)
+{
+	(void)state;
+	const char *const a_pairs[][2] = { { "role", "r" }, { "session_authorization", "s" }, { "work_mem", "1MB" } };
+	const char *const b_pairs[][2] = { { "app.order", "1" }, { "role", "r" } };
+	const char *const there[] = { "RESET session_authorization", "RESET role", "SET \"app\".\"order\" TO E'1'",
+		                      "RESET work_mem", "SET role TO E'r'" };
+	const char *const back[] = { "RESET role", "RESET \"app\".\"order\"", "SET work_mem TO E'1MB'",
+		                     "SET session_authorization TO E's'", "SET role TO E'r'" };
+	struct params *a = make(a_pairs, 3), *b = make(b_pairs, 2);
+	assert_diff(a, b, there, ARRAY_LEN(there));
+	assert_diff(b, a, back, ARRAY_LEN(back));
+	params_unref(&table, a);
+	params_unref(&table, b);
+}
+
+static void test_defaults_of_transactions(void **state)
+{
+	(void)state;
+	const char *const pairs[][2] = { { "default_transaction_read_only", "on" }, { "work_mem", "1MB" } };
+	struct params *a = make(pairs, 2), *b = make(pairs, 1);
+	assert_false(settings_differ_in_defaults(a, b));
+	assert_true(settings_differ_in_defaults(a, table.empty));
+	assert_true(settings_differ_in_defaults(table.empty, a));
 	params_unref(&table, a);
 	params_unref(&table, b);
 }
@@ -291,7 +326,9 @@ int main(void)
 		cmocka_unit_test(test_options_are_not_read_beyond_their_end),
 		TABLE_CASE(test_difference),
 		TABLE_CASE(test_values_are_quoted),
-		TABLE_CASE(test_lists_of_names_need_a_step_of_their_own),
+		TABLE_CASE(test_lists_of_names),
+		TABLE_CASE(test_identity_comes_last),
+		TABLE_CASE(test_defaults_of_transactions),
 		TABLE_CASE(test_no_memory_ends_the_walk),
 		cmocka_unit_test(test_tags),
 		cmocka_unit_test(test_profile_has_the_start_up_settings),
