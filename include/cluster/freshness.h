@@ -23,11 +23,16 @@ bool wal_parse_lsn(const char *text, uint64_t *out) MUSTCHECK;
 /* B5: the position that a standby must have replayed to have all up to the insert position `lsn`. */
 uint64_t wal_target(uint64_t lsn, struct wal_sizes sizes);
 
+/* B4: how far a standby surely gets with what is flushed: to that position, or to nowhere that is known (0) where it is
+ * a page's end, at which PostgreSQL's background writers stop also in the middle of a record. */
+uint64_t wal_reachable(uint64_t flushed, struct wal_sizes sizes);
+
 struct wal_round {
-	uint64_t round;   /* as begun */
-	uint64_t target;  /* by wal_target() */
-	uint64_t flushed; /* the primary's flush position in the same sample */
-	uint64_t sent_us; /* when the sample was sent */
+	uint64_t round;     /* as begun */
+	uint64_t target;    /* by wal_target() */
+	uint64_t flushed;   /* the primary's flush position in the same sample */
+	uint64_t reachable; /* by wal_reachable() */
+	uint64_t sent_us;   /* when the sample was sent */
 };
 
 /* The outstanding rounds, oldest first; round and target grow.  When it is full it forgets every second one of the
@@ -77,8 +82,8 @@ uint64_t standby_catchup(const struct standby *s, const struct wal_rounds *round
 /* Is every round up to the newest proved? */
 bool standby_is_current(const struct standby *s, const struct wal_rounds *rounds);
 
-/* B4: some standby has all that the primary has flushed, but the round's target is not flushed, so that it would
- * wait for a background writer.  Asked about a round that somebody waits for. */
+/* B4: some standby has all that it can have of what the primary has flushed, but the round's target is not flushed, so
+ * that it would wait for a background writer.  Asked about a round that somebody waits for. */
 bool nudge_is_due(const struct wal_round *r, const struct standby *standbys, unsigned n, uint64_t now_us);
 enum { NUDGE_AFTER_US = 1000 };
 

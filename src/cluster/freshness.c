@@ -55,6 +55,11 @@ uint64_t wal_target(uint64_t lsn, struct wal_sizes sizes)
 	return lsn;
 }
 
+uint64_t wal_reachable(uint64_t flushed, struct wal_sizes sizes)
+{
+	return sizes.block_bytes == 0 || flushed % sizes.block_bytes == 0 ? 0 : flushed;
+}
+
 static void thin_out(struct wal_rounds *rounds)
 {
 	unsigned kept = 0;
@@ -217,7 +222,7 @@ bool nudge_is_due(const struct wal_round *r, const struct standby *standbys, uns
 	for (unsigned i = 0; i < n; i++) {
 		const struct standby *s = &standbys[i];
 		if (s->connected && s->has_replay && timeline_counts(s) && s->fresh_round < r->round &&
-		    s->replay < r->target && s->replay >= r->flushed)
+		    s->replay < r->target && s->replay >= r->reachable)
 			return true;
 	}
 	return false;

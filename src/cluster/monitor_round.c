@@ -121,6 +121,7 @@ void mon_on_sample(struct mon_host *h, uint64_t insert, uint64_t flush, uint64_t
 		.round = h->sent_round,
 		.target = wal_target(insert, h->facts.sizes),
 		.flushed = flush,
+		.reachable = wal_reachable(flush, h->facts.sizes),
 		.sent_us = h->sent_us,
 	};
 	bool news = false, demand = has_demand(mc, now_us);

@@ -29,7 +29,7 @@ static struct scene make_scene(void)
 /* A sample is sent (the round begins) and has been answered. */
 static uint64_t sample(struct scene *sc, uint64_t target, uint64_t now_us)
 {
-	struct wal_round r = { .round = ++sc->round, .target = target, .flushed = target, .sent_us = now_us };
+	struct wal_round r = { .round = ++sc->round, .target = target, .flushed = target, .reachable = target, .sent_us = now_us };
 	wal_rounds_add(&sc->rounds, &r);
 	return r.round;
 }
@@ -217,6 +217,7 @@ static bool nudge_with(uint64_t target, uint64_t flushed, uint64_t replay, uint6
 {
 	struct scene sc = make_scene();
 	struct wal_round r = { .round = ++sc.round, .target = target, .flushed = flushed, .sent_us = 100 };
+	r.reachable = wal_reachable(flushed, sizes);
 	wal_rounds_add(&sc.rounds, &r);
 	poll_at(&sc, replay, sc.round, 200);
 	return nudge_is_due(&r, &sc.s, 1, now_us);
@@ -232,6 +233,8 @@ static void test_rule_b4_nudge(void **state)
 	assert_false(nudge_with(1000, 1000, 900, later));    /* all is flushed: it is on its way */
 	assert_false(nudge_with(1000, 900, 800, later));     /* busy with what is flushed */
 	assert_false(nudge_with(1000, 900, 1000, later));    /* proved */
+	assert_true(nudge_with(9000, 8192, 8000, later));    /* a page is flushed, and a record goes on behind it */
+	assert_false(nudge_with(9000, 8200, 8000, later));
 }
 
 static void test_lag_and_catchup(void **state)
