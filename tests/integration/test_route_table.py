@@ -1,0 +1,115 @@
+"""The golden route table for real: where each row runs by the servers' own logs, in both protocols, and what the client sees.
+
+tests/unit/data/route.tsv says which rows are for here and within what kind of transaction.  The oracle for answers is the
+primary: a read that gives the same twice there must give that through the proxy."""
+import pathlib
+
+import pytest
+from harness.system import TOP
+from harness.wire import extended, query, sync
+
+DATA = TOP / "tests" / "unit" / "data"
+LEAST_ROWS = 230
+# The kinds of transaction of the column "policy".  Movable ones begin on a replica once transactions can move; until then
+# the plain BEGIN that would make one runs on the primary as a whole, and rows that want the replica have nothing to show.
+BEGIN = {
+    "tx=readonly": "begin isolation level read committed read only",
+    "tx=movable": "begin",
+    "tx=unmovable": "begin isolation level read committed read write",
+    "tx=repeatable": "begin isolation level repeatable read",
+    "tx=serializable": "begin isolation level serializable read only",
+}
+WAITS_FOR_MOVING = ("tx=movable", "replica")
+
+
+def unescaped(text):
+    return text.replace("\\\\", "\0").replace("\\n", "\n").replace("\\t", "\t").replace("\0", "\\")
+
+
+class Row:
+    """One row of the table, with the number of its line."""
+
+    def __init__(self, line, text):
+        sql, _, self.target, self.reason, self.where, self.policy = text.split("\t")
+        self.line, self.sql = line, unescaped(sql)
+
+    def __str__(self):
+        return f"route.tsv:{self.line} ({self.reason}, {self.policy}): {self.sql}"
+
+    @property
+    def options(self):
+        """Of the start-up packet."""
+        return {"options": f"-c pgweir.route={self.policy[5:]}"} if self.policy.startswith("wish=") else {}
+
+    def is_for(self, protocol):
+        fits = self.where in ("both", "tx") or (self.where == "simple" and protocol == "simple")
+        return fits and (self.policy, self.target) != WAITS_FOR_MOVING
+
+
+def table():
+    lines = pathlib.Path(DATA / "route.tsv").read_text().splitlines()
+    return [Row(n, line) for n, line in enumerate(lines, 1) if line and not line.startswith("#")]
+
+
+@pytest.fixture
+def database(cluster):
+    name = cluster.create_database((DATA / "route_schema.sql").read_text())
+    yield name
+    cluster.drop_database(name)
+
+
+def outcome(client, sql, protocol):
+    """What a client is told: rows, COPY data, tags, SQLSTATEs."""
+    client.send(*([query(sql)] if protocol == "simple" else [extended(sql), sync()]))
+    answer = client.read_until_ready()
+    kept = [m.brief if m.type != "d" else m.body for m in answer if m.type in "DdCE"]
+    return kept, [m.fields["C"] for m in answer if m.type == "E"]
+
+
+def nodes_that_saw(cluster, sql, mark):
+    """Names of the servers that ran this text or refused it, each once."""
+    return [node.name for node in cluster.nodes
+            if any(line.statement == sql or (line.level == "STATEMENT" and line.text == sql)
+                   for line in node.log_lines(mark[node.name]) if line.application != "harness")]
+
+
+def run_row(cluster, proxy, database, row, protocol):
+    """Runs one row on a connection of its own; what is wrong, in words."""
+    with proxy.connect(database=database, **row.options) as client:
+        if row.policy in BEGIN:
+            client.query(BEGIN[row.policy])
+        mark = cluster.mark()
+        got, errors = outcome(client, row.sql, protocol)
+    wanted = {"primary": "primary", "replica": "standby1"}[row.target]
+    wrong = []
+    if nodes_that_saw(cluster, row.sql, mark) != [wanted]:
+        wrong.append(f"was seen by {nodes_that_saw(cluster, row.sql, mark)}")
+    if cluster.standby.errors(mark["standby1"], database=database):
+        wrong.append(f"the standby said {cluster.standby.errors(mark['standby1'], database=database)}")
+    told = [line.sqlstate for line in cluster.primary.errors(mark["primary"], database=database)]
+    if errors != told:
+        wrong.append(f"the client was told {errors}, the primary said {told}")
+    if row.target == "replica" and row.reason != "WISH":  # whoever wishes vouches for the answer
+        wrong += compare_with_the_primary(cluster, database, row, protocol, got)
+    return [f"{row}: {problem}" for problem in wrong]
+
+
+def compare_with_the_primary(cluster, database, row, protocol, got):
+    answers = []
+    for _ in range(2):
+        with cluster.primary.connect(database=database) as direct:
+            if row.policy in BEGIN:
+                direct.query(BEGIN[row.policy])
+            answers.append(outcome(direct, row.sql, protocol)[0])
+    return [f"gave {got}, the primary {answers[0]}"] if answers[0] == answers[1] != got else []
+
+
+@pytest.mark.parametrize("protocol", ["simple", "extended"])
+def test_route_table_for_real(cluster, pgweir, database, protocol):
+    proxy = pgweir(settings={"replica_wait": "60s"}).wait_for_replicas(database)  # a read waits for the standby, whatever it takes
+    rows = [row for row in table() if row.is_for(protocol)]
+    assert len(rows) > LEAST_ROWS
+    wrong = []
+    for row in rows:
+        wrong += run_row(cluster, proxy, database, row, protocol)
+    assert not wrong, "\n".join(wrong)
