@@ -36,5 +36,5 @@ pg_bin() {
 
 # as_server COMMAND...: PostgreSQL refuses to run as root, so root drops to the postgres user; anybody else stays.
 AS_SERVER=()
-[ "$(id -u)" != 0 ] || AS_SERVER=(setpriv --reuid postgres --regid postgres --init-groups env HOME=/tmp)
+[ "$(id -u)" != 0 ] || AS_SERVER=(setpriv --reuid postgres --regid postgres --init-groups env -C / HOME=/tmp)
 as_server() { "${AS_SERVER[@]}" "$@"; }
