@@ -29,4 +29,7 @@ bool str_to_i64(struct str s, int64_t *out) MUSTCHECK;
 /* Edit distance bounded by `max` (max+1 means "further"), for "did you mean". */
 unsigned str_distance(const char *a, const char *b, unsigned max);
 
+/* Length of the UTF-8 character at s (of which NUL is the end), or 0: there is none. */
+size_t str_utf8_length(const char *s);
+
 #endif

@@ -15,7 +15,7 @@ struct usage_table;
 /* Appends; false: no memory.  *ok: is there a primary (for every watched cluster)? */
 bool report_health(struct buf *out, const struct usage_table *usage, bool *ok) MUSTCHECK;
 bool report_ready(struct buf *out, bool *ok) MUSTCHECK;
-bool report_metrics(struct buf *out, const struct usage_table *usage, const struct config *cfg) MUSTCHECK;
+bool report_metrics(struct buf *out, struct usage_table *usage, const struct config *cfg) MUSTCHECK;
 bool report_table(struct buf *out, const struct show_rows *rows) MUSTCHECK; /* a JSON array of objects */
 
 #endif

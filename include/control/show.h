@@ -80,6 +80,7 @@ struct show_query {
 	struct show_rows rows;
 	const struct config *config;        /* owned reference, there from the first collect on */
 	struct usage_table *usage;          /* owned; only where the table uses it */
+	void *data;                         /* what collect leaves for finish, which frees it */
 	void (*done)(struct show_query *q); /* on the asker's loop; ends with show_query_free() */
 };
 

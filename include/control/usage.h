@@ -47,7 +47,9 @@ struct usage_table {
 struct usage_table *usage_new(void) MUSTCHECK;
 void usage_add_worker(struct usage_table *t, struct worker *w); /* on the worker's thread */
 void usage_sort(struct usage_table *t);                         /* by database, then user */
-void usage_free(struct usage_table *t);                         /* NULL is fine */
+/* At most so many entries of databases' users: the last ones are added up as "(other)".  After usage_sort(). */
+void usage_bound(struct usage_table *t, unsigned max);
+void usage_free(struct usage_table *t); /* NULL is fine */
 
 void stats_block_add(struct stats_block *to, const struct stats_block *from);
 /* to - from, field by field; both only grow. */

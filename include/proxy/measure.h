@@ -31,6 +31,7 @@ struct measures {
 	struct histogram latency[2]; /* by enum server_role: from the request's arrival to its ReadyForQuery */
 	uint64_t latency_us[2];
 	struct histogram wait; /* of that, before it was sent to a server */
+	uint64_t waiting_us;
 	uint32_t errors[ERROR_CLASS_COUNT];
 	uint32_t pins[SQL_PIN_COUNT]; /* times that a client was pinned, by reason */
 };

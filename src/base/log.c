@@ -15,6 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 #include "base/mem.h"
+#include "base/str.h"
 
 /* What one value may take of a line of JSON, so that all of them and the end of the line find room. */
 enum { LINE_MAX_BYTES = 8192, MESSAGE_MAX_BYTES = 2048, NAME_ROOM = 300, MESSAGE_ROOM = 3000, FIELD_ROOM = 1200 };
@@ -86,25 +87,6 @@ static void put(struct line *l, const char *fmt, ...)
 		l->n += (size_t)n < room ? (size_t)n : (room ? room - 1 : 0);
 }
 
-/* Length of the UTF-8 character at s (of which NUL is the end), or 0: it is none. */
-static size_t utf8_length(const unsigned char *s)
-{
-	size_t n = *s < 0x80                 ? 1
-	           : *s >= 0xc2 && *s < 0xe0 ? 2
-	           : (*s & 0xf0) == 0xe0     ? 3
-	           : *s >= 0xf0 && *s < 0xf5 ? 4
-	                                     : 0;
-	for (size_t i = 1; i < n; i++) {
-		if ((s[i] & 0xc0) != 0x80)
-			return 0;
-	}
-	/* Overlong forms, surrogates, what lies beyond U+10FFFF. */
-	if ((*s == 0xe0 && s[1] < 0xa0) || (*s == 0xed && s[1] >= 0xa0) || (*s == 0xf0 && s[1] < 0x90) ||
-	    (*s == 0xf4 && s[1] >= 0x90))
-		return 0;
-	return n;
-}
-
 /* Names come from the network in any encoding; a line of JSON is UTF-8 whatever they are. */
 static void put_json_string(struct line *l, const char *text, size_t room)
 {
@@ -112,7 +94,7 @@ static void put_json_string(struct line *l, const char *text, size_t room)
 	const unsigned char *s = (const unsigned char *)text;
 	put(l, "\"");
 	while (*s && l->n < end) {
-		size_t n = utf8_length(s);
+		size_t n = str_utf8_length((const char *)s);
 		if (*s == '"' || *s == '\\')
 			put(l, "\\%c", *s);
 		else if (*s < 0x20)

@@ -86,3 +86,22 @@ unsigned str_distance(const char *a, const char *b, unsigned max)
 	}
 	return row[nb] <= max ? row[nb] : max + 1;
 }
+
+size_t str_utf8_length(const char *text)
+{
+	const unsigned char *s = (const unsigned char *)text;
+	size_t n = *s < 0x80                 ? 1
+	           : *s >= 0xc2 && *s < 0xe0 ? 2
+	           : (*s & 0xf0) == 0xe0     ? 3
+	           : *s >= 0xf0 && *s < 0xf5 ? 4
+	                                     : 0;
+	for (size_t i = 1; i < n; i++) {
+		if ((s[i] & 0xc0) != 0x80)
+			return 0;
+	}
+	/* Overlong forms, surrogates, what lies beyond U+10FFFF. */
+	if ((*s == 0xe0 && s[1] < 0xa0) || (*s == 0xed && s[1] >= 0xa0) || (*s == 0xf0 && s[1] < 0x90) ||
+	    (*s == 0xf4 && s[1] >= 0x90))
+		return 0;
+	return n;
+}

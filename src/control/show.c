@@ -99,7 +99,7 @@ static const struct show_table *const tables[] = {
 	&show_host_pools,     &show_pins,      &show_routes,       &show_workers,
 	&show_state,          &show_mem,       &show_version,      &show_peers,
 	&show_peer_pools,     &show_dns_hosts, &show_dns_zones,    &show_sockets,
-	&show_active_sockets, &show_fds,
+	&show_active_sockets, &show_fds,       &show_queries,      &show_applications,
 };
 
 size_t show_count(void) { return ARRAY_LEN(tables); }

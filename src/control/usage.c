@@ -48,6 +48,45 @@ static int compare(const struct usage *a, const struct usage *b)
 
 void usage_sort(struct usage_table *t) { HASH_SORT(t->entries, compare); }
 
+static void usage_sum(struct usage *to, const struct usage *from)
+{
+	to->clients += from->clients;
+	to->waiting += from->waiting;
+	for (int i = 0; i < SERVER_STATE_COUNT; i++)
+		to->servers[i] += from->servers[i];
+	to->n_servers += from->n_servers;
+	to->pinned += from->pinned;
+	if (from->max_wait_us > to->max_wait_us)
+		to->max_wait_us = from->max_wait_us;
+	stats_block_add(&to->stats, &from->stats);
+	measures_sum(&to->measures, &from->measures);
+}
+
+void usage_bound(struct usage_table *t, unsigned max)
+{
+	static const char name[] = "(other)";
+	struct usage *u, *next, *rest;
+	unsigned n = 0;
+	if (HASH_COUNT(t->entries) <= max)
+		return;
+	rest = mem_zalloc(sizeof *rest + 2 * sizeof name);
+	memcpy(rest->key, name, sizeof name);
+	memcpy(rest->key + sizeof name, name, sizeof name);
+	rest->key_len = 2 * sizeof name;
+	rest->database = rest->key;
+	rest->user = rest->key + sizeof name;
+	HASH_ITER(hh, t->entries, u, next)
+	{
+		if (n++ < max)
+			continue;
+		usage_sum(rest, u);
+		HASH_DEL(t->entries, u);
+		mem_free(u);
+	}
+	t->last_of = t->last = NULL;
+	HASH_ADD(hh, t->entries, key, rest->key_len, rest);
+}
+
 /* dbusers of different workers with the same names meet in one entry. */
 static struct usage *entry_of(struct usage_table *t, const struct dbuser *du)
 {

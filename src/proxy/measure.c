@@ -84,8 +84,12 @@ void measure_client(struct client *c)
 	const char *name = c->application ? c->application : "";
 	if (c->measured_as && strcmp(c->measured_as->name, name) == 0)
 		return;
+	/* Before the old place is given up: it may be "(other)" already. */
+	struct application *a = application_get(c->worker, name);
+	if (a == c->measured_as)
+		return;
 	measure_client_gone(c);
-	c->measured_as = application_get(c->worker, name);
+	c->measured_as = a;
 	c->measured_as->clients++;
 	c->measured_as->logins++;
 }
@@ -97,6 +101,7 @@ void measures_sum(struct measures *to, const struct measures *from)
 		to->latency_us[role] += from->latency_us[role];
 	}
 	histogram_sum(&to->wait, &from->wait);
+	to->waiting_us += from->waiting_us;
 	for (unsigned i = 0; i < ERROR_CLASS_COUNT; i++)
 		to->errors[i] += from->errors[i];
 	for (unsigned i = 0; i < SQL_PIN_COUNT; i++)
@@ -152,6 +157,7 @@ void measure_segment(struct client *c, const struct server *s, bool failed)
 	histogram_add(&du->measures.latency[x.replica], x.us);
 	du->measures.latency_us[x.replica] += x.us;
 	histogram_add(&du->measures.wait, x.wait_us);
+	du->measures.waiting_us += x.wait_us;
 	if (c->measured_as)
 		shape_use_add(&c->measured_as->use, &x);
 	shape_use_add(c->seg.shape ? shape_use(c->seg.shape) : &c->worker->other_use, &x);

@@ -91,3 +91,157 @@ def test_only_slow_ones_and_by_application(pgweir):
     with proxy.connect("postgres", "pgweir") as admin:
         admin.query("show version")
     assert not slow_lines(proxy, "after_reload")
+
+
+# --- SHOW QUERIES and SHOW APPLICATIONS ---
+
+
+def test_queries_by_shape(proxy):
+    with proxy.connect("postgres", "pgweir") as admin, proxy.connect() as client, proxy.connect() as other:
+        for i in range(20):
+            (client if i % 2 else other).query(f"select {i} as by_shape, 'x{i}' from generate_series(1, 3)")
+        client.query("select 1 / 0 as by_shape_failing", check=False)
+        rows = {row["query"]: row for row in admin.query("show queries").dicts}
+    mine = rows["select ? as by_shape, ? from generate_series(?, ?)"]
+    assert (mine["calls"], mine["rows"], mine["errors"]) == ("20", "60", "0")
+    assert 0 < int(mine["p50_us"]) <= int(mine["p95_us"]) <= int(mine["p99_us"]) <= int(mine["max_us"]) * 2
+    assert int(mine["bytes"]) > 20 * 60 and 0 <= int(mine["replica_percent"]) <= 100
+    assert (rows["select ? / ? as by_shape_failing"]["calls"], rows["select ? / ? as by_shape_failing"]["errors"]) == ("1", "1")
+
+
+def test_applications(proxy):
+    def row(name):
+        return next((row for row in proxy.admin("show applications") if row["application_name"] == name), None)
+    with proxy.connect(application_name="counted <app>") as client, proxy.connect(application_name="counted <app>") as other:
+        for connection in (client, other):
+            connection.query("select 1 from generate_series(1, 5)")
+        client.query("select no_such_column", check=False)
+        mine = row("counted <app>")
+        assert (mine["clients"], mine["calls"], mine["rows"], mine["errors"]) == ("2", "3", "10", "1")
+    wait_until(lambda: row("counted <app>")["clients"] == "0", "they are gone")
+
+
+def test_applications_are_bounded(pgweir):
+    """Names come from the network."""
+    proxy = pgweir(settings={"workers": 1, "max_client_conn": 1000})
+    kept = []
+    try:
+        for i in range(210):
+            kept.append(proxy.connect(application_name=f"app{i}"))
+        kept[-1].query("select 1")
+        rows = {row["application_name"]: row for row in proxy.admin("show applications")}
+        assert len(rows) <= 202
+        assert int(rows["(other)"]["clients"]) >= 9 and rows["(other)"]["calls"] == "1"
+    finally:
+        for connection in kept:
+            connection.close()
+    wait_until(lambda: proxy.client_count() == 0, "all have left")
+    with proxy.connect(application_name="a new one") as client:
+        client.query("select 1")
+        assert any(row["application_name"] == "a new one" for row in proxy.admin("show applications"))
+
+
+# --- metrics ---
+
+
+class Metrics:
+    """Prometheus's text format, as strictly as promtool reads it: families in one piece, one kind each, no sample twice, histograms
+    that add up, names as its guide wants them."""
+
+    def __init__(self, text):
+        self.kinds, self.samples = {}, {}
+        family = None
+        assert text.endswith("\n")
+        for line in text.splitlines():
+            if line.startswith("# HELP "):
+                family, help_text = line.split(" ", 3)[2:]
+                assert family not in self.kinds and help_text
+                assert re.fullmatch(r"pgweir_[a-z0-9_]+", family) and not re.search(r"_(us|ms|milliseconds|microseconds|kb|mb|percent)(_|$)", family)
+            elif line.startswith("# TYPE "):
+                _, _, name, kind = line.split()
+                assert name == family and kind in ("counter", "gauge", "histogram")
+                assert (kind == "counter") == name.endswith("_total") and not re.search("_(counter|gauge|histogram|count|sum|bucket)$", name)
+                self.kinds[name] = kind
+            else:
+                self.sample(family, line)
+        for name, kind in self.kinds.items():
+            if kind == "histogram":
+                self.check_histogram(name)
+
+    def sample(self, family, line):
+        match = re.fullmatch(r'(\w+)(?:\{(.*)\})? (-?[\d.]+)', line)
+        assert match, line
+        labels = dict(re.findall(r'(\w+)="((?:[^"\\]|\\["\\n])*)"', match[2] or ""))
+        assert ",".join(f'{k}="{v}"' for k, v in labels.items()) == (match[2] or ""), line
+        base = re.sub("_(bucket|sum|count)$", "", match[1]) if self.kinds[family] == "histogram" else match[1]
+        assert base == family, line
+        key = (match[1], tuple(sorted(labels.items())))
+        assert key not in self.samples, f"{line} is there twice"
+        self.samples[key] = float(match[3])
+
+    def check_histogram(self, name):
+        series = {}
+        for (sample, labels), value in self.samples.items():
+            if sample == name + "_bucket":
+                rest = tuple(item for item in labels if item[0] != "le")
+                series.setdefault(rest, []).append((float(dict(labels)["le"].replace("+Inf", "inf")), value))
+        for labels, buckets in series.items():
+            buckets.sort()
+            values = [value for _, value in buckets]
+            assert values == sorted(values) and buckets[-1][0] == float("inf")
+            assert values[-1] == self.samples[name + "_count", labels] and (name + "_sum", labels) in self.samples
+
+    def value(self, name, **labels):
+        return self.samples.get((name, tuple(sorted(labels.items()))), 0)
+
+
+def read_metrics(proxy):
+    status, body = proxy.http_get("/metrics")
+    assert status == 200
+    return Metrics(body)
+
+
+def test_metrics(proxy):
+    before = read_metrics(proxy)
+    with proxy.connect() as client:
+        for _ in range(10):
+            client.query("select txid_current()")
+        client.query("select 1 / 0", check=False)
+        client.query("create temp table pinned_by(x int)")
+    wait_until(lambda: proxy.client_count() == 0, "it has left")
+    after = read_metrics(proxy)
+
+    def grown(name, **labels):
+        return after.value(name, **labels) - before.value(name, **labels)
+    assert grown("pgweir_query_duration_seconds_count", database="postgres", route="primary") >= 11
+    assert grown("pgweir_query_duration_seconds_sum", database="postgres", route="primary") > 0
+    assert grown("pgweir_query_wait_seconds_count", database="postgres") >= 11
+    assert grown("pgweir_errors_by_class_total", database="postgres", **{"class": "22"}) == 1
+    assert grown("pgweir_errors_total", database="postgres") >= 1
+    assert grown("pgweir_pins_total", reason="TEMP") == 1
+    for name in ("pgweir_queries_total", "pgweir_pool_clients", "pgweir_server_up", "pgweir_xact_seconds_total"):
+        assert name in after.kinds
+    assert after.kinds["pgweir_replica_lag_seconds"] == after.kinds["pgweir_replica_rounds_behind"] == "gauge"
+    assert len(after.samples) < 500
+
+
+def test_metrics_are_bounded(pgweir):
+    """With "*" in [databases] everybody who may log in can make up names."""
+    proxy = pgweir(settings={"workers": 1}, http=True)
+    for i in range(320):
+        wire_client = wire.Connection(proxy.port)
+        wire_client.send(wire.startup({"user": "postgres", "database": f"db\x01\"\\{i}"}))
+        wire_client.read()
+        wire_client.sock.close()
+    metrics = read_metrics(proxy)
+    assert metrics.value("pgweir_pool_clients", database="(other)", user="(other)") >= 0
+    assert len({labels for (name, labels) in metrics.samples if name == "pgweir_pool_clients"}) == 301
+
+
+@pytest.mark.long
+def test_promtool(proxy, workspace):
+    with proxy.connect() as client:
+        client.query("select 1")
+        client.query("select 1 / 0", check=False)
+    path = workspace.write(proxy.folder / "metrics.txt", proxy.http_get("/metrics")[1])
+    workspace.run("bash", "-c", f"promtool check metrics <{path}")
