@@ -100,6 +100,8 @@ struct cstmt *client_stmts_recall(struct client_stmts *c, struct str name); /* t
 struct cstmt *client_stmts_parse(struct client_stmts *c, struct str name, struct stmt_text *text) MUSTCHECK;
 void client_stmts_parse_done(struct client_stmts *c, struct stmt_texts *t, struct cstmt *s, bool ok);
 void client_stmts_close(struct cstmt *s);
+void client_stmts_remove(struct client_stmts *c, struct stmt_texts *t, struct cstmt *s); /* DEALLOCATE of its name */
+void client_stmts_drop_confirmed(struct client_stmts *c, struct stmt_texts *t);          /* DEALLOCATE ALL */
 void client_stmts_close_done(struct client_stmts *c, struct stmt_texts *t, struct cstmt *s, bool ok);
 void client_stmts_set_sent(struct client_stmts *c, struct stmt_texts *t, struct stmt_text *text);
 void client_stmts_clear_sent(struct client_stmts *c, struct stmt_texts *t);

@@ -16,6 +16,7 @@
 #include "wire/pgerr.h"
 
 struct client;
+struct mention;
 struct stmt_text;
 struct worker;
 
@@ -66,6 +67,7 @@ struct segment {
 	bool shows_time;
 	int consistency;          /* enum consistency of a hint, or -1 */
 	uint64_t facts_id;        /* of the catalog that the verdict and pins are made with; 0: none */
+	struct mention *mentions; /* owned list: names of SQL that it uses or changes, in order (sqlprep.h) */
 	struct pgerr *error;      /* BAD; borrowed from the worker */
 	struct segment_msg *msgs; /* borrowed from whatever holds the segment */
 };

@@ -20,6 +20,7 @@
 #include "io/loop.h"
 #include "io/stream.h"
 #include "proxy/pstmt.h"
+#include "proxy/sqlprep.h"
 #include "wire/pgerr.h"
 
 struct client;
@@ -63,10 +64,10 @@ enum request_kind {
 enum {
 	REQF_SWALLOW = 1,      /* the reply is not the client's */
 	REQF_PRELUDE = 2,      /* one of the statements that we put before the client's (A1) */
-	REQF_DUPLICATE = 4,    /* bound to fail: the client's Parse names a statement that it has already (42P05) */
 	REQF_CLIENT_STMT = 8,  /* u.cstmt changes with the outcome */
 	REQF_SERVER_STMT = 16, /* u2.sstmt changes with the outcome */
 	REQF_UNNAMED = 32,     /* the unnamed statement: text is what it becomes */
+	REQF_SQLNAME = 4,      /* Close of a name that SQL made (sqlprep.h) */
 	REQF_SETTLES = 128,    /* our COMMIT: what was pending is the server's profile now (C7) */
 	REQF_AFTER = 64,       /* swallowed, and its rows are ours (afterstep.h) */
 };
@@ -143,6 +144,7 @@ struct server {
 	bool close_needed;        /* RECONNECT, reload, too old */
 	unsigned cancels;         /* cancel requests under way (G3) */
 	struct server_stmts stmts;
+	struct plain_stmts plain; /* what it has under clients' own names */
 	struct request_queue reqs;
 	uint32_t portal_seq; /* names our portals pgweir_p<n> apart within a transaction (A2) */
 	struct buf part;     /* the start of a message that must be seen whole */

@@ -95,6 +95,8 @@ enum sql_verb {
 	X(READS_SETTING, "current_setting()")                                                                          \
 	X(EXPLAIN_ANALYZE, "EXPLAIN that runs its statement")                                                          \
 	X(RESETS_SETTINGS, "RESET, DISCARD ALL: what was set on the server connection for a client may be gone")       \
+	X(PREPARED_NAMES, "PREPARE, EXECUTE, DEALLOCATE, DISCARD ALL: statements under names of SQL")                  \
+	X(SHOWS_PREPARED, "pg_prepared_statements")                                                                    \
 	X(DYNAMIC, "runs SQL that is made at run time")                                                                \
 	X(SWALLOWS_ERRORS, "a PL/pgSQL block with EXCEPTION: a refusal may be lost in it (A6)")
 enum sql_flag_bit {
@@ -174,6 +176,7 @@ struct sql_stmt {
 	 * parser gives them: SET TIME ZONE is "timezone", SET NAMES "client_encoding", SET ROLE "role". */
 	const char *name;
 	const char *value; /* SET, SET_LOCAL: one literal, or several joined by ", "; NULL: DEFAULT */
+	const char *runs;  /* prepared statement: EXECUTE, EXPLAIN EXECUTE, CREATE TABLE AS EXECUTE; else NULL */
 };
 
 /* A name as written.  schema NULL: unqualified. */

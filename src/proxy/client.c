@@ -15,6 +15,7 @@
 #include "proxy/plan.h"
 #include "proxy/pool.h"
 #include "proxy/relay_priv.h"
+#include "proxy/sqlprep.h"
 #include "proxy/worker.h"
 #include "sql/shapes.h"
 #include "wire/msg.h"
@@ -345,6 +346,7 @@ void client_close(struct client *c, const struct pgerr *err, const char *why)
 	stream_close(&c->stream);
 	client_login_free(c);
 	client_stmts_deinit(&c->stmts, &w->texts);
+	sqlprep_clear_client(c);
 	shape_unref(c->seg.shape);
 	c->seg.shape = NULL;
 	relay_drop_scan(c);

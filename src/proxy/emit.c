@@ -3,23 +3,17 @@
 
 #include <stdio.h>
 #include "base/rules.h"
+#include "emit_priv.h"
 #include "proxy/database.h"
 #include "proxy/params.h"
 #include "proxy/plan.h"
 #include "proxy/pstmt.h"
 #include "proxy/settings.h"
+#include "proxy/sqlprep.h"
 #include "proxy/worker.h"
 #include "sql/facts.h"
 #include "sql/shapes.h"
 #include "wire/msg.h"
-
-struct emit {
-	struct client *c;
-	struct server *s;
-	struct wire_writer ww;
-	struct stmt_text *unnamed; /* what the server's unnamed statement will be at this point; borrowed or NULL */
-	bool failed;               /* out of memory */
-};
 
 static void emit_begin(struct emit *e, struct client *c, struct server *s)
 {
@@ -58,6 +52,8 @@ static struct request *push(struct emit *e, enum request_kind kind, unsigned fla
 	return r;
 }
 
+struct request *emit_push(struct emit *e, enum request_kind kind, unsigned flags) { return push(e, kind, flags); }
+
 /* --- prepared statements on the server --- */
 
 static void put_close(struct emit *e, const struct stmt_text *text, struct sstmt *settle)
@@ -80,6 +76,18 @@ static void make_room(struct emit *e)
 		victim->closing = true;
 		victim->used_in = e->c->segment_no;
 		put_close(e, victim->text, victim);
+	}
+}
+
+/* Every statement of ours that the server has. */
+static void close_ours(struct emit *e)
+{
+	struct sstmt *at;
+	TAILQ_FOREACH(at, &e->s->stmts.lru, lru)
+	{
+		at->present = false;
+		at->closing = true;
+		put_close(e, at->text, at);
 	}
 }
 
@@ -113,9 +121,12 @@ static void put_parse(struct emit *e, struct str name, const struct stmt_text *t
 	e->s->pool->worker->stats.total.server_parses++;
 }
 
+void emit_put_parse(struct emit *e, struct str name, const struct stmt_text *text) { put_parse(e, name, text); }
+
 /* D1: constants in a statement are read when it is parsed, by the settings of then; so it is shared only between
  * clients of the same settings. */
-static uint64_t settings_of(const struct emit *e) { return RULE_BROKEN(D1) ? 0 : e->c->startup->hash; }
+uint64_t emit_settings(const struct client *c) { return RULE_BROKEN(D1) ? 0 : c->startup->hash; }
+static uint64_t settings_of(const struct emit *e) { return emit_settings(e->c); }
 
 /* The statement is on the server, or its Parse is put before what is about to use it. */
 static void ensure_statement(struct emit *e, struct stmt_text *text, uint64_t made_for, unsigned flags)
@@ -131,19 +142,9 @@ static void ensure_statement(struct emit *e, struct stmt_text *text, uint64_t ma
 
 /* --- prelude --- */
 
-/* sql: with its NUL.  flags: those of its Execute and its helpers besides REQF_SWALLOW. */
-static void inject(struct emit *e, struct buf *sql, unsigned flags)
+void emit_inject(struct emit *e, struct stmt_text *text, unsigned flags)
 {
-	struct worker *w = e->s->pool->worker;
 	char portal_name[PSTMT_NAME_MAX];
-	/* A Parse body: text, NUL, no parameter types. */
-	struct stmt_text *text = NULL;
-	if (buf_put(sql, "\0", 2))
-		text = stmt_texts_intern(&w->texts, buf_head(sql), buf_len(sql));
-	if (!text) {
-		e->failed = true;
-		return;
-	}
 	ensure_statement(e, text, 0, flags);
 	int len = snprintf(portal_name, sizeof portal_name, PSTMT_PREFIX "p%x", e->s->portal_seq++);
 	struct str portal = { portal_name, (size_t)len };
@@ -161,6 +162,21 @@ static void inject(struct emit *e, struct buf *sql, unsigned flags)
 	/* Left open it would show in the client's pg_cursors until the transaction ends. */
 	msg_put_close(&e->ww, MSG_TARGET_PORTAL, portal);
 	push(e, REQ_CLOSE, REQF_SWALLOW | flags);
+}
+
+/* sql: with its NUL.  flags: those of its Execute and its helpers besides REQF_SWALLOW. */
+static void inject(struct emit *e, struct buf *sql, unsigned flags)
+{
+	struct worker *w = e->s->pool->worker;
+	/* A Parse body: text, NUL, no parameter types. */
+	struct stmt_text *text = NULL;
+	if (buf_put(sql, "\0", 2))
+		text = stmt_texts_intern(&w->texts, buf_head(sql), buf_len(sql));
+	if (!text) {
+		e->failed = true;
+		return;
+	}
+	emit_inject(e, text, flags);
 	stmt_text_unref(&w->texts, text);
 }
 
@@ -307,13 +323,13 @@ static void put_unknown_name(struct emit *e, struct str name)
 	ww_str(&e->ww, name);
 }
 
-/* A Parse of a name that the client has: the server must fail here, in order, so that it skips up to Sync; the text
- * of its error is replaced by reply.c. */
-static void put_duplicate(struct emit *e, uint16_t msg)
+/* A Parse of a name that the client has: the server must fail here, in order, so that it skips up to Sync.  It has the
+ * name too then, and says so. */
+static void put_duplicate(struct emit *e, const struct segment_msg *m, uint16_t msg)
 {
-	struct request *r = push(e, REQ_PARSE, REQF_DUPLICATE);
-	r->msg = msg;
-	msg_put_parse(&e->ww, STR(PSTMT_PREFIX "duplicate"), STR("duplicate prepared statement"), NULL, 0);
+	(void)sqlprep_put_name(e, m->name);
+	push(e, REQ_PARSE, 0)->msg = msg;
+	put_parse(e, m->name, m->text);
 }
 
 /* From here on the server's unnamed statement is this one; if that fails, reply.c says that it is unknown. */
@@ -341,8 +357,8 @@ static void emit_parse(struct emit *e, const struct segment_msg *m, uint16_t ind
 	struct cstmt *named = repeated ? NULL : client_stmts_find(&e->c->stmts, m->name);
 	if (named && e->c->seg.retried && index < e->c->seg.settled_msgs && named->text == text) {
 		named->state = CSTMT_PARSING; /* its first answer was never shown */
-	} else if (named) {
-		put_duplicate(e, index);
+	} else if (named || (!repeated && sqlprep_find(e->c, m->name))) {
+		put_duplicate(e, m, index);
 		return;
 	} else if (!repeated) {
 		named = client_stmts_parse(&e->c->stmts, m->name, text);
@@ -425,7 +441,7 @@ static void emit_describe(struct emit *e, const struct segment_msg *m, uint16_t 
 /* Close of a statement is ours to do; the server gets one that means nothing and answers it in its place. */
 static void emit_close(struct emit *e, const struct segment_msg *m, uint16_t index, bool repeated)
 {
-	bool statement = m->target == MSG_TARGET_STATEMENT;
+	bool statement = m->target == MSG_TARGET_STATEMENT, own = false;
 	struct cstmt *known = statement && m->name.n && !repeated ? client_stmts_find(&e->c->stmts, m->name) : NULL;
 	unsigned flags = repeated ? REQF_SWALLOW : 0u;
 	if (statement && m->name.n == 0) {
@@ -435,6 +451,10 @@ static void emit_close(struct emit *e, const struct segment_msg *m, uint16_t ind
 	}
 	if (known)
 		flags |= REQF_CLIENT_STMT;
+	else if (statement && !repeated)
+		own = sqlprep_find(e->c, m->name) != NULL;
+	if (own)
+		flags |= REQF_SQLNAME;
 	struct request *r = push(e, REQ_CLOSE, flags);
 	r->msg = index;
 	r->cstmt = known;
@@ -442,7 +462,8 @@ static void emit_close(struct emit *e, const struct segment_msg *m, uint16_t ind
 		client_stmts_close(known);
 	ww_begin(&e->ww, MSG_CLOSE);
 	ww_u8(&e->ww, m->target);
-	if (statement && m->name.n && (known || str_has_prefix(m->name, STR(PSTMT_PREFIX))))
+	bool untracked = e->c->pins & SQL_PIN_PREPARED && !str_has_prefix(m->name, STR(PSTMT_PREFIX));
+	if (statement && m->name.n && !own && (known || !untracked))
 		ww_str(&e->ww, STR(PSTMT_PREFIX "none"));
 	else
 		ww_str(&e->ww, m->name);
@@ -503,7 +524,25 @@ static void emit_message(struct emit *e, const struct segment *seg, unsigned i, 
 	}
 }
 
+/* Something is to be said of statements under names of SQL (sqlprep.h). */
+static bool may_use_names(const struct segment *seg)
+{
+	return seg->mentions || seg->pins & SQL_PIN_UNKNOWN ||
+	       (seg->flags & (SQL_F_SHOWS_PREPARED | SQL_F_MAY_TOUCH_SESSION | SQL_F_DYNAMIC));
+}
+
 /* --- the common cases --- */
+
+/* PREPARE takes a snapshot: it must not be in the transaction that the client's statements may begin. */
+static void put_names(struct emit *e, struct segment *seg)
+{
+	bool idle = e->s->tx == MSG_TX_IDLE && !e->c->seg.open;
+	if (sqlprep_put_names(e, seg) && idle) {
+		inject_text(e, "BEGIN", REQF_PRELUDE);
+		inject_text(e, "COMMIT", REQF_PRELUDE | (e->s->pending ? REQF_SETTLES : 0u));
+	}
+	sqlprep_expect(e, seg);
+}
 
 static enum emit_result send_bytes(struct emit *e, const uint8_t *p, size_t n)
 {
@@ -567,12 +606,12 @@ static enum emit_result send_known(struct emit *e, const struct segment *seg, co
 	return send_bytes(e, w, FRAME_HEAD_BYTES + names + rest);
 }
 
-enum emit_result emit_segment(struct client *c, struct server *s, const struct segment *seg)
+enum emit_result emit_segment(struct client *c, struct server *s, struct segment *seg)
 {
 	struct emit e;
 	const uint8_t *p = buf_head(&c->in) + c->emitted;
 	emit_begin(&e, c, s);
-	if (is_plain(&e)) {
+	if (is_plain(&e) && !may_use_names(seg)) {
 		if (seg->n == 1 && seg->end == SEGMENT_QUERY)
 			return send_query(&e, seg, p);
 		if (seg->known && is_ready_to_bind(&e, &seg->msgs[0]))
@@ -583,8 +622,12 @@ enum emit_result emit_segment(struct client *c, struct server *s, const struct s
 		push(&e, REQ_SYNC, REQF_SWALLOW);
 		msg_put_sync(&e.ww);
 	}
+	if (may_use_names(seg))
+		put_names(&e, seg);
 	if (c->tx == CTX_DEFERRED && s->tx == MSG_TX_IDLE && !c->seg.open)
 		put_begin(&e);
+	if (seg->flags & SQL_F_SHOWS_PREPARED)
+		close_ours(&e);
 	for (unsigned i = 0; i < seg->n; i++)
 		emit_message(&e, seg, i, p);
 	return emit_finish(&e);

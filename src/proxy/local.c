@@ -8,6 +8,7 @@
 #include "proxy/params.h"
 #include "proxy/pstmt.h"
 #include "proxy/settings.h"
+#include "proxy/sqlprep.h"
 #include "proxy/worker.h"
 #include "sql/shapes.h"
 #include "wire/msg.h"
@@ -183,6 +184,7 @@ static void apply_close(struct client *c, const struct segment_msg *m)
 		return;
 	}
 	struct cstmt *s = client_stmts_find(&c->stmts, m->name);
+	sqlprep_close(c, m->name);
 	if (!s)
 		return;
 	client_stmts_close(s);
@@ -234,14 +236,15 @@ static bool put_message(struct client *c, struct wire_writer *ww, const struct s
 	}
 }
 
-static bool is_duplicate(const struct client *c, const struct segment *seg)
+/* A Parse of a name that the client has, or NULL. */
+static const struct segment_msg *duplicate(const struct client *c, const struct segment *seg)
 {
 	for (unsigned i = 0; i < seg->n; i++) {
 		const struct segment_msg *m = &seg->msgs[i];
-		if (m->type == MSG_PARSE && m->name.n && client_stmts_find(&c->stmts, m->name))
-			return true;
+		if (m->type == MSG_PARSE && m->name.n && sqlprep_meaning(c, m->name))
+			return m;
 	}
-	return false;
+	return NULL;
 }
 
 static bool finish(struct client *c, struct wire_writer *ww)
@@ -260,8 +263,10 @@ bool local_answer(struct client *c, const struct segment *seg)
 {
 	struct wire_writer ww;
 	struct pgerr err;
-	if (is_duplicate(c, seg)) {
-		pgerr_set(&err, SQLSTATE_DUPLICATE_PREPARED_STATEMENT, "prepared statement already exists");
+	const struct segment_msg *twice = duplicate(c, seg);
+	if (twice) {
+		pgerr_set(&err, SQLSTATE_DUPLICATE_PREPARED_STATEMENT, "prepared statement \"%.*s\" already exists",
+		          (int)twice->name.n, twice->name.p);
 		return local_reject(c, seg->end, &err);
 	}
 	struct answer a = perform(c, seg);

@@ -178,7 +178,7 @@ struct cstmt *client_stmts_parse(struct client_stmts *c, struct str name, struct
 }
 
 /* Takes one entry out of its name's chain and frees it. */
-static void cstmt_remove(struct client_stmts *c, struct stmt_texts *t, struct cstmt *s)
+void client_stmts_remove(struct client_stmts *c, struct stmt_texts *t, struct cstmt *s)
 {
 	struct cstmt *head = newest(c, (struct str){ s->name, s->name_len });
 	CHECK(head);
@@ -204,7 +204,7 @@ void client_stmts_parse_done(struct client_stmts *c, struct stmt_texts *t, struc
 	if (!ok && s->state == CSTMT_CLOSING)
 		s->failed = true;
 	else if (!ok)
-		cstmt_remove(c, t, s);
+		client_stmts_remove(c, t, s);
 	else if (s->state == CSTMT_PARSING)
 		s->state = CSTMT_CONFIRMED;
 }
@@ -215,9 +215,20 @@ void client_stmts_close_done(struct client_stmts *c, struct stmt_texts *t, struc
 {
 	CHECK(s->state == CSTMT_CLOSING);
 	if (ok || s->failed)
-		cstmt_remove(c, t, s);
+		client_stmts_remove(c, t, s);
 	else
 		s->state = CSTMT_CONFIRMED;
+}
+
+/* What is on its way behind it lives on. */
+void client_stmts_drop_confirmed(struct client_stmts *c, struct stmt_texts *t)
+{
+	struct cstmt *s, *next;
+	HASH_ITER(hh, c->by_name, s, next)
+	{
+		if (s->state == CSTMT_CONFIRMED)
+			client_stmts_remove(c, t, s);
+	}
 }
 
 void client_stmts_set_sent(struct client_stmts *c, struct stmt_texts *t, struct stmt_text *text)

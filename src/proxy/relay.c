@@ -288,7 +288,7 @@ static void note_dispatch(struct client *c, struct server *s)
 }
 
 /* Sends what the scan found, and accounts for the bytes. */
-static void dispatch(struct client *c, struct server *s, const struct segment *seg)
+static void dispatch(struct client *c, struct server *s, struct segment *seg)
 {
 	struct client_segment *cs = &c->seg;
 	size_t len = seg->len;
@@ -713,10 +713,10 @@ static void take_pins(struct client *c, struct server *s, bool failed)
 {
 	uint32_t pins = tracking_take_pins(c, c->seg.pins);
 	if (failed && c->seg.shape)
-		pins &= SQL_PIN_UNKNOWN | SQL_PIN_ADVISORY_LOCK | SQL_PIN_LOADED | SQL_PIN_CUSTOM |
-		        SQL_PIN_SETSEED; /* the rest rolls back */
+		pins &= SQL_PIN_UNKNOWN | SQL_PIN_ADVISORY_LOCK | SQL_PIN_LOADED | SQL_PIN_CUSTOM | SQL_PIN_SETSEED |
+		        SQL_PIN_PREPARED; /* the rest rolls back */
 	if (failed && s->last_error_syntax)
-		pins = 0;
+		pins &= SQL_PIN_PREPARED;
 	relay_pin(c, s, pins);
 }
 

@@ -22,6 +22,7 @@
 #include "proxy/pool.h"
 #include "proxy/relay_priv.h"
 #include "proxy/settings.h"
+#include "proxy/sqlprep.h"
 #include "proxy/worker.h"
 #include "sql/shapes.h"
 #include "wire/frame.h"
@@ -56,6 +57,8 @@ static void settle(struct server *s, struct request *r, bool ok)
 		else
 			client_stmts_close_done(&c->stmts, t, r->cstmt, ok);
 	}
+	if (r->flags & REQF_SQLNAME && ok)
+		sqlprep_on_closed(s);
 	if (r->flags & REQF_SERVER_STMT) {
 		if (r->kind == REQ_CLOSE && ok && r->sstmt->closing)
 			server_stmts_remove(&s->stmts, t, r->sstmt);
@@ -203,10 +206,12 @@ static bool may_retry(const struct server *s, const struct pgerr_fields *e)
 static bool is_our_statement_missing(const struct server *s, const struct request *r, const struct pgerr_fields *e)
 {
 	const struct client *c = s->client;
-	return c && r && pgerr_is(e, SQLSTATE_INVALID_STATEMENT_NAME) &&
-	       (r->kind == REQ_BIND || r->kind == REQ_DESCRIBE_STATEMENT) && c->seg.kept && !c->seg.done_rows &&
-	       !c->seg.retried && (c->tx == CTX_NONE || c->tx == CTX_DEFERRED) && e->message.p &&
-	       memmem(e->message.p, e->message.n, PSTMT_PREFIX, sizeof PSTMT_PREFIX - 1);
+	if (!c || !r || !pgerr_is(e, SQLSTATE_INVALID_STATEMENT_NAME) || !c->seg.kept || c->seg.done_rows ||
+	    c->seg.retried || (c->tx != CTX_NONE && c->tx != CTX_DEFERRED) || !e->message.p || RULE_BROKEN(D5))
+		return false;
+	bool named = r->kind == REQ_BIND || r->kind == REQ_DESCRIBE_STATEMENT;
+	return (named && memmem(e->message.p, e->message.n, PSTMT_PREFIX, sizeof PSTMT_PREFIX - 1)) ||
+	       (!c->pins && sqlprep_is_missing(s, e->message));
 }
 
 static void mark_refused(struct client *c, const struct request *r, const struct pgerr_fields *e)
@@ -263,26 +268,11 @@ static void retry(struct reply *r, bool needs_sync)
 	relay_retry(c, role);
 }
 
-static enum outcome replace_duplicate(struct reply *r)
-{
-	struct pgerr err;
-	struct wire_writer ww;
-	struct buf *out = &r->w->reply;
-	pgerr_set(&err, SQLSTATE_DUPLICATE_PREPARED_STATEMENT, "prepared statement already exists");
-	if (!flush(r))
-		return OUT_STOP;
-	buf_clear(out);
-	ww_init(&ww, out);
-	msg_put_error(&ww, &err);
-	if (!ww_finish(&ww) || !show(r->s->client, buf_head(out), buf_len(out)))
-		return OUT_STOP;
-	return OUT_SWALLOW;
-}
-
 static void note_error(struct server *s, const struct pgerr_fields *e)
 {
 	s->error_seen = true;
 	s->tx_spoiled = true;
+	sqlprep_on_error(s);
 	s->last_error_syntax = pgerr_is(e, SQLSTATE_SYNTAX_ERROR) && !e->where.p && !e->internal_query.p &&
 	                       !(s->client && s->client->seg.done_rows);
 	if (pgerr_is_fatal(e))
@@ -304,7 +294,6 @@ static enum outcome on_error(struct reply *r, const uint8_t *body, size_t have)
 	struct request *first = head(s);
 	struct client *c = s->client;
 	bool missing = is_our_statement_missing(s, first, &e), refused = may_retry(s, &e);
-	bool duplicate = first && first->flags & REQF_DUPLICATE;
 	note_error(s, &e);
 	bool was_query = first && (first->kind == REQ_QUERY || first->kind == REQ_FCALL);
 	bool query_skipped = false;
@@ -324,8 +313,10 @@ static enum outcome on_error(struct reply *r, const uint8_t *body, size_t have)
 	}
 	if (!c)
 		return requests_len(&s->reqs) || !first || was_query ? OUT_SWALLOW : see_to_sync(s, true);
-	if (missing)
+	if (missing) {
 		server_stmts_doubt(&s->stmts);
+		sqlprep_doubt(s);
+	}
 	if (missing || refused) {
 		retry(r, requests_len(&s->reqs) == 0 && !pgerr_is_fatal(&e));
 		return OUT_SWALLOW; /* the rest of what it sends, up to ReadyForQuery, is for nobody */
@@ -341,14 +332,10 @@ static enum outcome on_error(struct reply *r, const uint8_t *body, size_t have)
 		                       follows */
 	if (pgerr_is_fatal(&e))
 		s->fatal_shown = true;
-	measure_error(c, duplicate ? sqlstate_code(SQLSTATE_DUPLICATE_PREPARED_STATEMENT) : code_of(&e, code));
+	measure_error(c, code_of(&e, code));
 	c->seg.done_rows = true;
 	if (c->copy == COPY_IN)
 		c->copy = COPY_NONE; /* what more the client sends of it is dropped */
-	if (duplicate)
-		return replace_duplicate(r) == OUT_STOP            ? OUT_STOP
-		       : see_to_sync(s, query_skipped) == OUT_STOP ? OUT_STOP
-		                                                   : OUT_SWALLOW;
 	return was_query || !first ? OUT_FORWARD : see_to_sync(s, query_skipped);
 }
 
@@ -445,10 +432,21 @@ static uint64_t rows_of_tag(const uint8_t *body, size_t n)
 	return rows;
 }
 
+/* PREPARE, DEALLOCATE, DISCARD */
+static bool is_about_names(const uint8_t *tag, size_t n)
+{
+	return n > 7 &&
+	       (memcmp(tag, "PREPARE", 8) == 0 || memcmp(tag, "DEALLOC", 7) == 0 || memcmp(tag, "DISCARD", 7) == 0);
+}
+
 static enum outcome on_command_complete(struct reply *r, const uint8_t *body, size_t n)
 {
 	struct server *s = r->s;
 	struct request *first = head(s);
+	struct str tag;
+	if (is_about_names(body, n) && !(first && first->flags & REQF_PRELUDE) &&
+	    msg_parse_command_complete(body, n, &tag))
+		sqlprep_on_complete(s, tag);
 	if (s->client && !(first && first->flags & REQF_SWALLOW))
 		s->client->seg.rows += rows_of_tag(body, n);
 	if (first && first->kind == REQ_EXECUTE)
@@ -490,6 +488,7 @@ static enum outcome on_ready(struct reply *r, uint8_t *body)
 	struct request *first = head(s);
 	if (!first && s->copy_sync && s->skipping && c && !r->ready) {
 		/* COPY failed before the server read any data: it has answered the Sync that was sent ahead. */
+		sqlprep_on_ready(s);
 		s->copy_sync = s->skipping = false;
 		r->status = s->tx = (char)*body;
 		r->ready = true;
@@ -500,6 +499,7 @@ static enum outcome on_ready(struct reply *r, uint8_t *body)
 		return OUT_STOP;
 	}
 	struct request done = pop(s);
+	sqlprep_on_ready(s);
 	r->status = s->tx = (char)*body;
 	r->ready = true;
 	r->own = !c || done.flags & REQF_SWALLOW;
@@ -700,7 +700,9 @@ static const uint8_t *skip_rows(const uint8_t *p, const uint8_t *end)
 	const uint8_t *next;
 	while (p < end && *p == MSG_DATA_ROW && (next = skip_one(p, end, MSG_DATA_ROW)))
 		p = next;
-	return skip_one(p, end, MSG_COMMAND_COMPLETE);
+	next = skip_one(p, end, MSG_COMMAND_COMPLETE);
+	p += FRAME_HEAD_BYTES;
+	return next && !is_about_names(p, (size_t)(next - p)) ? next : NULL;
 }
 
 /* Behind the good answer of one request; NULL: something else stands there, or not all of it. */
@@ -736,7 +738,7 @@ static bool is_whole_answer(const struct reply *r)
 	const uint8_t *p = r->p, *end = r->end;
 	for (uint32_t i = 0; i < requests_len(&s->reqs) && p; i++) {
 		const struct request *q = requests_at(&s->reqs, i);
-		if (q->flags & (REQF_SWALLOW | REQF_DUPLICATE))
+		if (q->flags & REQF_SWALLOW)
 			return false;
 		p = skip_answer(p, end, (enum request_kind)q->kind);
 		if (q->kind == REQ_SYNC || q->kind == REQ_QUERY)
@@ -752,7 +754,7 @@ static bool take_whole_answer(struct reply *r)
 	enum request_kind last;
 	/* Not with a prelude of ours, and not with news of settings: of these more depends on the outcome. */
 	if (!c || c->state != CLIENT_ACTIVE || s->raw_left || s->pending || s->news || buf_len(&s->hold) ||
-	    !is_whole_answer(r))
+	    s->plain.n_tentative || !STAILQ_EMPTY(&s->plain.effects) || !is_whole_answer(r))
 		return false;
 	do {
 		struct request done = pop(s);

@@ -5,9 +5,11 @@
 #include "proxy/segment.h"
 
 #include "base/mem.h"
+#include "base/rules.h"
 #include "proxy/client.h"
 #include "proxy/database.h"
 #include "proxy/pstmt.h"
+#include "proxy/sqlprep.h"
 #include "proxy/worker.h"
 #include "sql/catalog.h"
 #include "sql/shapes.h"
@@ -88,13 +90,92 @@ static void add_unknown(struct segment *seg)
 /* A bound statement counts for pins and flags: its Execute may come in a later part. */
 enum use { USE_NAMED, USE_BOUND, USE_EXECUTED };
 
+static void out_of_memory(struct segment *seg)
+{
+	seg->end = SEGMENT_BAD;
+	pgerr_set_fatal(seg->error, SQLSTATE_OUT_OF_MEMORY, "out of memory");
+}
+
+static void mention(const struct scan *sc, enum mention_kind kind, struct str name)
+{
+	if (!sqlprep_mention(sc->seg, kind, name))
+		out_of_memory(sc->seg);
+}
+
+/* One statement that changes or uses names of SQL. */
+static void mention_stmt(const struct scan *sc, const struct sql_stmt *stmt, struct str sql, enum use use)
+{
+	struct str name = stmt->name ? str_of(stmt->name) : STR("");
+	if (stmt->runs)
+		mention(sc, MENTION_USE, str_of(stmt->runs));
+	if (use != USE_EXECUTED)
+		return;
+	switch ((int)stmt->verb) {
+	case SQL_PREPARE:
+		if (!sqlprep_mention_prepare(sc->c, sc->seg, name, sql))
+			out_of_memory(sc->seg);
+		return;
+	case SQL_DEALLOCATE:
+		mention(sc, stmt->name ? MENTION_DEALLOCATE : MENTION_DEALLOCATE_ALL, name);
+		return;
+	case SQL_DISCARD_ALL:
+		mention(sc, MENTION_DEALLOCATE_ALL, STR(""));
+		return;
+	default:
+		return;
+	}
+}
+
+/* EXECUTE is what it runs (F2); what its arguments call is for the primary. */
+static void judge_execute(const struct scan *sc, const struct sql_facts *f, enum use use,
+                          const struct route_policy *policy, struct route_verdict *v)
+{
+	struct stmt_text *text = sqlprep_meaning(sc->c, str_of(f->stmts[0].runs));
+	if (!text)
+		return;
+	struct sql_shape *shape = text_shape(sc->c, text);
+	struct route_verdict inner = shape_route(shape, sc->catalog, policy);
+	bool plain = !f->functions.n && !f->operators.n && !f->types.n && !f->columns.n && !f->relations.n;
+	if (use != USE_NAMED)
+		sc->seg->flags |= shape_facts(shape)->flags;
+	v->pins |= inner.pins;
+	v->shows_time |= inner.shows_time;
+	if (f->stmts[0].verb == SQL_EXECUTE && v->reason == REASON_PREPARED && plain) {
+		uint32_t pins = v->pins;
+		*v = inner;
+		v->pins = pins;
+		v->what = NULL; /* borrowed from a shape that is let go */
+	}
+	shape_unref(shape);
+}
+
+/* PREPARE, EXECUTE, DEALLOCATE and their kin.  They pin nobody: what cannot be made again does so when it has happened
+ * (sqlprep.h). */
+static void add_names(const struct scan *sc, const struct sql_facts *f, struct str sql, enum use use,
+                      const struct route_policy *policy, struct route_verdict *v)
+{
+	bool again = !f->multi && (!(f->flags & SQL_F_NOW_LITERAL) || RULE_BROKEN(D1));
+	for (unsigned i = 0; i < f->n_stmts; i++)
+		mention_stmt(sc, &f->stmts[i], again ? sql : STR(""), use);
+	v->pins &= ~(uint32_t)SQL_PIN_PREPARED;
+	if (f->multi)
+		return;
+	if (f->stmts[0].runs)
+		judge_execute(sc, f, use, policy, v);
+	else if (v->reason == REASON_PREPARED)
+		v->target = ROUTE_STAY; /* a standby has them too */
+}
+
 /* Takes the reference to shape. */
-static void add_shape(const struct scan *sc, struct sql_shape *shape, const struct sql_hint *hint, enum use use)
+static void add_shape(const struct scan *sc, struct sql_shape *shape, struct str sql, const struct sql_hint *hint,
+                      enum use use)
 {
 	struct segment *seg = sc->seg;
 	struct route_policy policy = sc->policy;
 	apply_hint(sc, hint, &policy);
 	struct route_verdict v = shape_route(shape, sc->catalog, &policy);
+	if (UNLIKELY(shape_facts(shape)->flags & SQL_F_PREPARED_NAMES))
+		add_names(sc, shape_facts(shape), sql, use, &policy, &v);
 	add_verdict(seg, v);
 	if (use != USE_NAMED) {
 		seg->flags |= shape_facts(shape)->flags;
@@ -111,6 +192,24 @@ static void add_shape(const struct scan *sc, struct sql_shape *shape, const stru
 		seg->shape = shape;
 	else
 		shape_unref(shape);
+}
+
+static void add_text(const struct scan *sc, struct stmt_text *text, enum use use)
+{
+	add_shape(sc, text_shape(sc->c, text), stmt_text_sql(text), &text->hint, use);
+}
+
+/* Bind or Describe of a name that PREPARE made, or that means nothing. */
+static void add_named_by_sql(const struct scan *sc, struct str name, enum use use)
+{
+	const struct sqlname *n = name.n ? sqlprep_find(sc->c, name) : NULL;
+	if (name.n)
+		mention(sc, MENTION_USE, name); /* also to have nobody else's */
+	if (!n) {
+		add_unknown(sc->seg);
+		return;
+	}
+	add_text(sc, n->inner, use);
 }
 
 /* --- names --- */
@@ -156,12 +255,11 @@ static void scan_parse(struct scan *sc, struct segment_msg *m, const uint8_t *bo
 	m->name = msg.name;
 	m->text = stmt_texts_intern(&sc->c->worker->texts, body + msg.name.n + 1, len - msg.name.n - 1);
 	if (!m->text) {
-		sc->seg->end = SEGMENT_BAD;
-		pgerr_set_fatal(sc->seg->error, SQLSTATE_OUT_OF_MEMORY, "out of memory");
+		out_of_memory(sc->seg);
 		return;
 	}
 	sc->seg->parses = true;
-	add_shape(sc, text_shape(sc->c, m->text), &m->text->hint, USE_NAMED);
+	add_text(sc, m->text, USE_NAMED);
 }
 
 static void scan_bind(struct scan *sc, struct segment_msg *m, const uint8_t *body, size_t have, size_t len)
@@ -176,9 +274,9 @@ static void scan_bind(struct scan *sc, struct segment_msg *m, const uint8_t *bod
 	m->rest = (uint32_t)(FRAME_HEAD_BYTES + msg.rest_offset);
 	m->text = find_text(sc, msg.statement);
 	if (m->text)
-		add_shape(sc, text_shape(sc->c, m->text), &m->text->hint, USE_BOUND);
+		add_text(sc, m->text, USE_BOUND);
 	else
-		add_unknown(sc->seg);
+		add_named_by_sql(sc, msg.statement, USE_BOUND);
 }
 
 static void scan_describe(struct scan *sc, struct segment_msg *m, const uint8_t *body, size_t len)
@@ -194,14 +292,16 @@ static void scan_describe(struct scan *sc, struct segment_msg *m, const uint8_t 
 	if (m->type == MSG_CLOSE) {
 		sc->seg->parses |= msg.target == MSG_TARGET_STATEMENT;
 		m->text = msg.target == MSG_TARGET_STATEMENT ? find_text(sc, msg.name) : NULL;
+		if (msg.target == MSG_TARGET_STATEMENT && !m->text && sqlprep_find(sc->c, msg.name))
+			mention(sc, MENTION_CLOSE, msg.name);
 		return;
 	}
 	if (msg.target == MSG_TARGET_STATEMENT) {
 		m->text = find_text(sc, msg.name);
 		if (m->text)
-			add_shape(sc, text_shape(sc->c, m->text), &m->text->hint, USE_NAMED);
+			add_text(sc, m->text, USE_NAMED);
 		else
-			add_unknown(sc->seg);
+			add_named_by_sql(sc, msg.name, USE_NAMED);
 	} else if (!find_portal_text(sc, msg.name)) {
 		add_unknown(sc->seg);
 	}
@@ -218,7 +318,7 @@ static void scan_execute(struct scan *sc, struct segment_msg *m, const uint8_t *
 	m->portal = msg.portal;
 	struct stmt_text *text = find_portal_text(sc, msg.portal);
 	if (text) {
-		add_shape(sc, text_shape(sc->c, text), &text->hint, USE_EXECUTED);
+		add_text(sc, text, USE_EXECUTED);
 	} else {
 		add_unknown(sc->seg);
 		sc->seg->n_executed++;
@@ -235,7 +335,7 @@ static void scan_query(struct scan *sc, const uint8_t *body, size_t len)
 	}
 	sc->seg->executes = true;
 	struct sql_shape *shape = shapes_get(sc->c->worker->shapes, msg.sql, sc->c->sql_options, &hint);
-	add_shape(sc, shape_ref(shape), &hint, USE_EXECUTED);
+	add_shape(sc, shape_ref(shape), msg.sql, &hint, USE_EXECUTED);
 	sc->seg->end = SEGMENT_QUERY;
 }
 
@@ -307,6 +407,8 @@ static void scan_large(struct scan *sc, struct segment_msg *m, size_t have, cons
 	case MSG_PARSE:
 		if (msg_peek_parse_name(body, have - FRAME_HEAD_BYTES, h->len - FRAME_HEAD_BYTES, &m->name) != FRAME_OK)
 			bad(seg, MSG_PARSE);
+		else if (m->name.n)
+			mention(sc, MENTION_USE, m->name); /* it will have its own name there */
 		seg->parses = true;
 		seg->pins |= SQL_PIN_PREPARED;
 		primary_only(seg, REASON_TOO_LARGE);
@@ -426,7 +528,7 @@ static bool scan_known(struct scan *sc)
 	put_fixed(seg, MSG_SYNC, sizeof execute_sync_bytes - EXECUTE_BYTES);
 	seg->end = SEGMENT_SYNC;
 	seg->executes = seg->known = seg->single = true;
-	add_shape(sc, text_shape(sc->c, text), &text->hint, USE_EXECUTED);
+	add_text(sc, text, USE_EXECUTED);
 	return true;
 }
 
@@ -438,6 +540,7 @@ static void reset(struct segment *seg)
 	seg->executes = seg->parses = seg->only_close = seg->unknown = seg->has_verdict = seg->shows_time = seg->known =
 	    seg->single = false;
 	seg->shape = NULL;
+	seg->mentions = NULL;
 	seg->flags = seg->pins = 0;
 	seg->consistency = -1;
 	seg->verdict = (struct route_verdict){ .target = ROUTE_STAY, .reason = REASON_EMPTY };
@@ -487,6 +590,7 @@ void segment_done(struct worker *w, struct segment *seg)
 		if (seg->msgs[i].type == MSG_PARSE)
 			stmt_text_unref(&w->texts, seg->msgs[i].text);
 	}
+	sqlprep_drop_mentions(w, seg);
 	shape_unref(seg->shape);
 	seg->shape = NULL;
 	seg->n = 0;
@@ -496,6 +600,7 @@ void segment_scratch_init(struct segment_scratch *s)
 {
 	s->seg.n = 0;
 	s->seg.shape = NULL;
+	s->seg.mentions = NULL;
 	s->seg.error = &s->error;
 	s->seg.msgs = s->msgs;
 }
@@ -536,6 +641,7 @@ void segment_keep(struct client *c, struct segment *seg)
 	k->seg.msgs = k->msgs;
 	memcpy(k->msgs, seg->msgs, seg->n * sizeof k->msgs[0]);
 	seg->shape = NULL;
+	seg->mentions = NULL;
 	seg->n = 0;
 	c->waiting = k;
 }

@@ -130,6 +130,7 @@ static struct server *server_new(struct pool *p)
 	s->profile = params_ref(p->worker->params.empty);
 	s->base = params_ref(p->worker->params.empty);
 	server_stmts_init(&s->stmts);
+	sqlprep_init_server(s);
 	TAILQ_INSERT_TAIL(&p->others, s, link);
 	p->n_others++;
 	p->n_connecting++;
@@ -187,6 +188,7 @@ static void drop_worker_state(struct server *s)
 {
 	struct worker *w = s->pool->worker;
 	server_stmts_clear(&s->stmts, &w->texts);
+	sqlprep_clear_server(s);
 	params_unref(&w->params, s->status);
 	params_unref(&w->params, s->profile);
 	params_unref(&w->params, s->pending);
@@ -339,6 +341,7 @@ void server_reset_done(struct server *s)
 		s->suspect = s->tx_spoiled = s->needs_reset_query = false;
 		/* The query may have dropped the statements or not: each is closed before it is prepared again. */
 		server_stmts_doubt(&s->stmts);
+		sqlprep_doubt(s);
 		server_stmts_set_unnamed(&s->stmts, &s->pool->worker->texts, NULL);
 	}
 	s->resetting = RESET_NOTHING;
@@ -453,6 +456,7 @@ void server_move_to(struct server *s, struct worker *target)
 	p->n_others--;
 	drop_worker_state(s);
 	server_stmts_init(&s->stmts);
+	sqlprep_init_server(s);
 	s->move = m;
 	stream_detach(&s->stream);
 	loop_post(target->loop, &m->msg);

@@ -222,6 +222,7 @@ static char *copy_stmts(const struct facts_draft *d, struct sql_facts *f, char *
 		stmts[i] = d->stmts[i].s;
 		stmts[i].name = d->stmts[i].name ? pool + d->stmts[i].name - 1 : NULL;
 		stmts[i].value = d->stmts[i].value ? pool + d->stmts[i].value - 1 : NULL;
+		stmts[i].runs = d->stmts[i].runs ? pool + d->stmts[i].runs - 1 : NULL;
 	}
 	f->stmts = stmts;
 	f->n_stmts = (unsigned)d->n_stmts;

@@ -26,8 +26,8 @@ struct draft_refs {
 	size_t n, cap;
 };
 struct draft_stmt {
-	struct sql_stmt s; /* name and value stand in the two below */
-	uint32_t name, value;
+	struct sql_stmt s; /* name, value and runs stand in the three below */
+	uint32_t name, value, runs;
 };
 
 struct facts_draft {

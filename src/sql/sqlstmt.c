@@ -305,12 +305,25 @@ static void explain_options(struct facts_draft *d, const PgQuery__ExplainStmt *e
 	}
 }
 
+/* The statement runs a prepared one. */
+static void note_execute(struct facts_draft *d, struct draft_stmt *s, const PgQuery__Node *query)
+{
+	if (query && query->node_case == PG_QUERY__NODE__NODE_CREATE_TABLE_AS_STMT)
+		query = query->create_table_as_stmt->query;
+	if (!query || query->node_case != PG_QUERY__NODE__NODE_EXECUTE_STMT)
+		return;
+	facts_set_name(d, &s->runs, query->execute_stmt->name);
+	d->flags |= SQL_F_PREPARED_NAMES;
+}
+
 static void on_explain(struct facts_draft *d, const PgQuery__ExplainStmt *e)
 {
 	struct sqlwalk w = { .d = d };
 	explain_options(d, e);
 	sqlwalk_node(&w, e->query);
-	facts_stmt(d, SQL_EXPLAIN)->s.inner_read = is_select(e->query);
+	struct draft_stmt *s = facts_stmt(d, SQL_EXPLAIN);
+	s->s.inner_read = is_select(e->query);
+	note_execute(d, s, e->query);
 }
 
 static void on_declare(struct facts_draft *d, const PgQuery__DeclareCursorStmt *c)
@@ -330,6 +343,7 @@ static void on_prepare(struct facts_draft *d, const PgQuery__PrepareStmt *p)
 {
 	struct draft_stmt *s = facts_stmt(d, SQL_PREPARE);
 	facts_set_name(d, &s->name, p->name);
+	d->flags |= SQL_F_PREPARED_NAMES;
 	d->pins |= SQL_PIN_PREPARED;
 }
 
@@ -340,6 +354,8 @@ static void on_execute(struct facts_draft *d, const PgQuery__ExecuteStmt *e)
 		sqlwalk_node(&w, e->params[i]);
 	struct draft_stmt *s = facts_stmt(d, SQL_EXECUTE);
 	facts_set_name(d, &s->name, e->name);
+	facts_set_name(d, &s->runs, e->name);
+	d->flags |= SQL_F_PREPARED_NAMES;
 }
 
 static void on_create_as(struct facts_draft *d, const PgQuery__CreateTableAsStmt *c)
@@ -348,7 +364,7 @@ static void on_create_as(struct facts_draft *d, const PgQuery__CreateTableAsStmt
 	sqlwalk_node(&w, c->query);
 	walk_all(d, (const void *)c->into);
 	d->flags |= SQL_F_DDL;
-	(void)facts_stmt(d, SQL_DDL);
+	note_execute(d, facts_stmt(d, SQL_DDL), c->query);
 }
 
 /* --- code --- */
@@ -406,7 +422,8 @@ static void on_discard(struct facts_draft *d, const PgQuery__DiscardStmt *s)
 	case PG_QUERY__DISCARD_MODE__DISCARD_ALL:
 	case PG_QUERY__DISCARD_MODE__DISCARD_MODE_UNDEFINED:
 	case _PG_QUERY__DISCARD_MODE_IS_INT_SIZE:
-		named(d, SQL_DISCARD_ALL, NULL, SQL_F_DROPS_STATEMENTS | SQL_F_RESETS_SETTINGS | SQL_F_NO_TX_BLOCK, 0);
+		named(d, SQL_DISCARD_ALL, NULL,
+		      SQL_F_DROPS_STATEMENTS | SQL_F_RESETS_SETTINGS | SQL_F_NO_TX_BLOCK | SQL_F_PREPARED_NAMES, 0);
 		break;
 	}
 }
@@ -499,7 +516,7 @@ static bool on_named(struct facts_draft *d, const PgQuery__Node *stmt)
 		return true;
 	case PG_QUERY__NODE__NODE_DEALLOCATE_STMT:
 		name = stmt->deallocate_stmt->name;
-		named(d, SQL_DEALLOCATE, name, name[0] ? 0 : SQL_F_DROPS_STATEMENTS, 0);
+		named(d, SQL_DEALLOCATE, name, SQL_F_PREPARED_NAMES | (name[0] ? 0 : SQL_F_DROPS_STATEMENTS), 0);
 		return true;
 	case PG_QUERY__NODE__NODE_LISTEN_STMT:
 		named(d, SQL_LISTEN, stmt->listen_stmt->conditionname, 0, SQL_PIN_LISTEN);

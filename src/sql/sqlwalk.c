@@ -51,6 +51,8 @@ static void on_range_var(struct sqlwalk *w, const ProtobufCMessage *m)
 	const PgQuery__RangeVar *v = (const void *)m;
 	note(w, REFS_relations, v->schemaname, v->relname);
 	note_alias(w, v->alias, v->relname);
+	if (strcmp(v->relname, "pg_prepared_statements") == 0)
+		w->d->flags |= SQL_F_SHOWS_PREPARED;
 }
 
 static void on_subselect(struct sqlwalk *w, const ProtobufCMessage *m)
@@ -255,6 +257,8 @@ static void on_function(struct sqlwalk *w, const ProtobufCMessage *m)
 	note_list(w, REFS_functions, f->funcname, f->n_funcname, many ? SQL_REF_ARGS_MANY : (uint8_t)f->n_args);
 	if (name && strcmp(name, "set_config") == 0)
 		on_set_config(w, f);
+	if (name && strcmp(name, "pg_prepared_statement") == 0)
+		w->d->flags |= SQL_F_SHOWS_PREPARED;
 }
 
 static void on_value_function(struct sqlwalk *w, const ProtobufCMessage *m)

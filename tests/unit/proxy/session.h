@@ -13,6 +13,7 @@
 #include "cluster/dbfacts.h"
 #include "proxy/client.h"
 #include "proxy/database.h"
+#include "proxy/sqlprep.h"
 #include "proxy/worker.h"
 #include "sql/catalog.h"
 #include "sql/shapes.h"
@@ -78,6 +79,8 @@ static inline void session_free(struct session *x)
 	measure_client_gone(&x->client);
 	measures_free(w);
 	client_stmts_deinit(&x->client.stmts, &w->texts);
+	sqlprep_clear_client(&x->client);
+	buf_deinit(&w->reply);
 	assert_int_equal(HASH_COUNT(w->texts.by_key), w->texts.n_unused);
 	stmt_texts_deinit(&w->texts);
 	shapes_free(w->shapes);

@@ -1,6 +1,7 @@
 /* Segments: where they end, what their names mean, what their statements are. */
 #include <stdio.h>
 #include <stdlib.h>
+#include "proxy/pool.h"
 #include "proxy/segment.h"
 #include "session.h"
 #include "wire/msg.h"
@@ -664,6 +665,57 @@ static void test_large_parse(void **state)
 	assert_true(seg->pins & SQL_PIN_PREPARED); /* its name is the server's, not ours */
 }
 
+/* As the server would have told. */
+static void prepare(const char *name, const char *sql)
+{
+	static struct pool pool;
+	struct server s = { .pool = &pool, .client = &x->client };
+	pool.worker = &x->worker;
+	sqlprep_init_server(&s);
+	segment_done(&x->worker, seg);
+	assert_true(sqlprep_mention_prepare(&x->client, seg, str_of(name), str_of(sql)));
+	STAILQ_INSERT_TAIL(&s.plain.effects, seg->mentions, link);
+	seg->mentions = NULL;
+	sqlprep_on_complete(&s, STR("PREPARE"));
+	sqlprep_clear_server(&s);
+}
+
+static void test_names_of_sql(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *sql;
+		enum route_target target;
+		enum route_reason reason;
+		unsigned mentions;
+	} rows[] = { { "execute r", ROUTE_REPLICA, REASON_READ, 1 },
+		     { "execute r('x')", ROUTE_REPLICA, REASON_READ, 1 },
+		     { "execute r(random())", ROUTE_PRIMARY, REASON_PREPARED, 1 },
+		     { "execute w", ROUTE_PRIMARY, REASON_WRITE, 1 },
+		     { "execute p", ROUTE_REPLICA, REASON_READ, 1 },
+		     { "execute unknown", ROUTE_PRIMARY, REASON_PREPARED, 1 },
+		     { "explain execute r", ROUTE_PRIMARY, REASON_UTILITY, 1 },
+		     { "create table t as execute r", ROUTE_PRIMARY, REASON_DDL, 1 },
+		     { "prepare q as select 1", ROUTE_STAY, REASON_PREPARED, 1 },
+		     { "deallocate r", ROUTE_STAY, REASON_PREPARED, 1 },
+		     { "discard all", ROUTE_PRIMARY, REASON_SESSION, 1 },
+		     { "execute r; execute w; execute r", ROUTE_PRIMARY, REASON_PREPARED, 2 } };
+	define("p", "select 1");
+	prepare("r", "prepare r (text) as select $1");
+	prepare("w", "prepare w as delete from t");
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		unsigned n = 0;
+		buf_clear(&in);
+		put_query(rows[i].sql);
+		scan();
+		assert_verdict(rows[i].target, rows[i].reason);
+		assert_false(seg->pins & SQL_PIN_PREPARED);
+		for (struct mention *m = seg->mentions; m; m = STAILQ_NEXT(m, link))
+			n++;
+		assert_int_equal(n, rows[i].mentions);
+	}
+}
+
 static void test_other_large_messages(void **state)
 {
 	(void)state;
@@ -892,6 +944,7 @@ int main(void)
 		CASE(test_large_query),
 		CASE(test_large_bind),
 		CASE(test_large_parse),
+		CASE(test_names_of_sql),
 		CASE(test_other_large_messages),
 		CASE(test_largest_message_that_is_kept),
 		CASE(test_known_statement_is_what_the_long_way_says),

@@ -11,6 +11,7 @@
 #include "base/mem.h"
 #include "base/rules.h"
 #include "sql/fingerprint.h"
+#include "sql/prepared.h"
 #include "sql/sqlparse.h"
 
 static const struct sqlparse_options standard = { .std_strings = true };
@@ -284,6 +285,41 @@ static void test_flags(void **state)
 		if ((flags & rows[i].has) != rows[i].has || (flags & rows[i].has_not))
 			fail_msg("%s: %x", rows[i].sql, flags);
 	}
+}
+
+static void test_prepared_names(void **state)
+{
+	static const struct {
+		const char *sql, *runs;
+	} rows[] = { { "execute p(1)", "p" },
+		     { "explain analyze execute \"P\"", "P" },
+		     { "create table t as execute p", "p" },
+		     { "explain create table t as execute p", "p" },
+		     { "prepare p as select 1", NULL } };
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		struct sql_facts *f = parse(rows[i].sql);
+		assert_true(f->flags & SQL_F_PREPARED_NAMES);
+		if (rows[i].runs)
+			assert_string_equal(f->stmts[0].runs, rows[i].runs);
+		else
+			assert_null(f->stmts[0].runs);
+		sql_facts_unref(f);
+	}
+	assert_true(flags_of("table pg_prepared_statements") & SQL_F_SHOWS_PREPARED);
+	assert_true(flags_of("select pg_prepared_statement()") & SQL_F_SHOWS_PREPARED);
+}
+
+static void test_prepared_statement(void **state)
+{
+	static const struct {
+		const char *sql, *inner;
+	} rows[] = { { "prepare p as select 1", " select 1" },
+		     { "PREPARE \"as\" (numeric(10, 2), \"as\") /* as */ AS select $1 as x;", " select $1 as x;" },
+		     { "prepare p", "" } };
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++)
+		assert_true(str_eq(sql_prepared_statement(str_of(rows[i].sql), true), str_of(rows[i].inner)));
 }
 
 static void test_rule_c1_transaction_time(void **state)
@@ -677,6 +713,8 @@ int main(void)
 		cmocka_unit_test(test_rule_c5_dumps),
 		cmocka_unit_test(test_rule_c6_snapshots),
 		cmocka_unit_test(test_flags),
+		cmocka_unit_test(test_prepared_names),
+		cmocka_unit_test(test_prepared_statement),
 		cmocka_unit_test(test_rule_c1_transaction_time),
 		cmocka_unit_test(test_rule_d3_fixed_result),
 		cmocka_unit_test(test_literal_sensitive),

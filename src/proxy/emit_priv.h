@@ -1,0 +1,30 @@
+/* emit_priv.h - shared by emit.c and sqlprep_emit.c: messages for a server, being put together. */
+#ifndef PROXY_EMIT_PRIV_H
+#define PROXY_EMIT_PRIV_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include "base/str.h"
+#include "proxy/server.h"
+#include "wire/codec.h"
+
+struct client;
+struct stmt_text;
+
+struct emit {
+	struct client *c;
+	struct server *s;
+	struct wire_writer ww;
+	struct stmt_text *unnamed; /* what the server's unnamed statement will be at this point; borrowed or NULL */
+	bool failed;               /* out of memory */
+};
+
+/* An entry for a message that will be answered; never NULL. */
+struct request *emit_push(struct emit *e, enum request_kind kind, unsigned flags);
+void emit_put_parse(struct emit *e, struct str name, const struct stmt_text *text);
+/* Runs a statement without parameters in front of the client's (A2). */
+void emit_inject(struct emit *e, struct stmt_text *text, unsigned flags);
+/* D1: the settings that a statement's constants are read by. */
+uint64_t emit_settings(const struct client *c);
+
+#endif
