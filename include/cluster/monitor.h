@@ -28,6 +28,7 @@ struct monitor_options {
 	uint64_t connect_timeout_us; /* 0: max(3 s, 5 intervals); a probe has max(1 s, 5 intervals) */
 	uint64_t dns_ttl_us;         /* names are resolved again after this; 0: 15 s */
 	uint64_t facts_refresh_us;   /* 0: 60 s */
+	const char *resolv_conf;     /* at start only; NULL or "": /etc/resolv.conf */
 	struct monitor_login login;  /* monitor_user (or auth_user), monitor_password, monitor_dbname */
 	struct monitor_tls tls;
 };

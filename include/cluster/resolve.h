@@ -20,7 +20,7 @@ struct resolver;
 struct resolve_request;
 typedef void (*resolve_fn)(void *arg, const struct resolve_answer *answer);
 
-struct resolver *resolver_new(struct loop *loop);
+struct resolver *resolver_new(struct loop *loop, const char *resolv_conf); /* NULL or "": the system's */
 void resolver_free(struct resolver *r); /* open questions are dropped; cancel them first */
 
 /* False: it has been answered already.  True: *request is set until the answer comes. */

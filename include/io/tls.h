@@ -39,6 +39,7 @@ struct tls_options {
 	const char *protocols;            /* "secure" (default), "all", or a list of tlsv1.0 ... tlsv1.3 */
 	const char *ciphers;       /* TLS 1.2: "default", "secure", "fast", "normal", "all" or OpenSSL's syntax */
 	const char *tls13_ciphers; /* OpenSSL's names with colons */
+	bool no_dhe;               /* server role: only elliptic curves for the key exchange up to TLS 1.2 */
 	const char *curves;        /* "auto", or OpenSSL's group names with colons */
 };
 

@@ -131,6 +131,8 @@ struct client {
 	bool skip_to_sync;               /* an error was answered here in mid-segment */
 	bool busy;                       /* client_process() is on the stack */
 	bool look_again;                 /* it was called again meanwhile */
+	bool wait_notified;              /* WAIT_SERVER: has been told of it */
+	bool counted;                    /* in its database's and its user's limits */
 	bool quiet_end;                  /* close once what is pending has been sent */
 	uint32_t pins;                   /* reasons by bit, sql/facts */
 	uint32_t tx_flags;               /* facts' flags of the transaction so far */
@@ -186,5 +188,7 @@ struct log_subject client_subject(const struct client *c);
 /* Logged in and welcomed: tells the client so and starts to read its requests. */
 void client_welcome(struct client *c, struct params *status);
 void client_tick(struct client *c, uint64_t now_us);
+/* Tells by a notice that it is waiting for a server connection; once per wait. */
+void client_notify_waiting(struct client *c);
 
 #endif

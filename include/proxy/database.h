@@ -21,6 +21,7 @@
 #include "wire/pgerr.h"
 
 struct worker;
+struct limit;
 struct dbfacts;
 struct catalog;
 struct params;
@@ -73,13 +74,17 @@ struct dbuser {
 	const struct config *config;       /* owned reference */
 	const struct conf_user *conf_user; /* borrowed from config; may be NULL */
 	struct shared_db *db;
-	struct dbfacts *facts; /* of db; borrowed, never freed */
-	char *database;        /* owned; as the client says it */
-	char *user;            /* owned; as the client says it */
-	char *server_user;     /* owned; the login on the servers */
+	struct dbfacts *facts;                                  /* of db; borrowed, never freed */
+	char *database;                                         /* owned; as the client says it */
+	char *user;                                             /* owned; as the client says it */
+	char *server_user;                                      /* owned; the login on the servers */
+	struct limit *user_servers, *user_clients, *db_clients; /* borrowed, for ever */
 	enum pool_mode pool_mode;
 	uint64_t identity;       /* of what a server connection is opened with; another one since: it is outdated */
 	char primary_isolation;  /* C2: default_transaction_isolation of the primary: 'u' 'c' 'r' 's'; 0 unknown */
+	bool gone;               /* no longer configured: kept for the clients that it has, lets nobody in */
+	unsigned n_clients;      /* logged in */
+	uint64_t last_used_us;   /* when dbusers_age() last found a client or a server connection */
 	bool paused;             /* PAUSE, KILL or SUSPEND: hands out no server; follows proxy/orders.h */
 	struct catalog *catalog; /* owned reference, current as of catalog_version */
 	uint64_t catalog_version;
@@ -102,6 +107,8 @@ void dbuser_follow_orders(struct dbuser *du);
 struct params *dbuser_welcome_find(struct dbuser *du, struct params *profile); /* borrowed or NULL */
 void dbuser_welcome_add(struct dbuser *du, struct params *profile, struct params *status);
 void dbusers_reconfigure(struct worker *w);
+/* Frees what has had neither clients nor server connections for autodb_idle_timeout or pool_idle_timeout. */
+void dbusers_age(struct worker *w, uint64_t now_us);
 void dbusers_free(struct worker *w);
 
 #endif

@@ -18,6 +18,7 @@
 
 struct client;
 struct dbuser;
+struct pool_app;
 struct host;
 struct worker;
 
@@ -55,11 +56,13 @@ struct pool {
 	struct server_queue others;  /* every other state */
 	struct client_queue waiters; /* oldest first */
 	unsigned n_idle, n_others, n_connecting, n_waiters;
-	uint32_t conn_epoch;     /* servers of an older one are closed when free (RECONNECT) */
-	bool tls_needed;         /* server_tls_sslmode=allow: the server has refused a plain connection */
-	uint64_t retry_at_us;    /* after a failed login: not before (server_login_retry) */
-	uint32_t failed_epoch;   /* the cluster's role epoch at that failure; a role change lifts the pause */
-	struct pgerr last_error; /* of that failure */
+	unsigned n_checking;        /* of n_others: server_check_query runs, for somebody who waits */
+	LIST_HEAD(, pool_app) apps; /* owned; applications with a pool_size that have been here */
+	uint32_t conn_epoch;        /* servers of an older one are closed when free (RECONNECT) */
+	bool tls_needed;            /* server_tls_sslmode=allow: the server has refused a plain connection */
+	uint64_t retry_at_us;       /* after a failed login: not before (server_login_retry) */
+	uint32_t failed_epoch;      /* the cluster's role epoch at that failure; a role change lifts the pause */
+	struct pgerr last_error;    /* of that failure */
 	bool failing;
 	struct pool_use use;
 	size_t key_len;
@@ -90,7 +93,11 @@ bool pool_pin(struct server *s) MUSTCHECK;
 void pool_on_server_ready(struct server *s);
 void pool_on_server_failed(struct server *s, const struct pgerr *err);
 void pool_on_server_gone(struct server *s);
+void pool_uncount(struct server *s);    /* takes it out of what is counted over all workers */
+void pool_check_done(struct server *s); /* server_check_query has been answered */
 void pool_tick(struct pool *p, uint64_t now_us);
+bool pool_is_used(const struct pool *p);    /* has a server connection, or somebody who waits for one */
+void pools_forget(const struct dbuser *du); /* none of its pools is in use */
 void pools_free(struct worker *w);
 /* Outstanding work, for balancing. */
 static inline unsigned pool_outstanding(const struct pool *p) { return p->n_others + p->n_waiters; }

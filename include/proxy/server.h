@@ -26,6 +26,8 @@
 struct client;
 struct pool;
 struct params;
+struct limit;
+struct pool_budget;
 struct shared_db;
 struct worker;
 
@@ -49,7 +51,8 @@ enum server_state {
 enum reset_kind {
 	RESET_NOTHING,
 	RESET_ROLLBACK, /* ends a transaction that its client has left */
-	RESET_FULL,     /* DISCARD ALL or server_reset_query: as new, but for what it may have kept prepared */
+	RESET_FULL,     /* DISCARD ALL: as new, but for what it may have kept prepared */
+	RESET_QUERY,    /* another server_reset_query: who knows what is left; a RESET_FULL follows */
 };
 
 /* What a server still owes us an answer for, in order (protocol section 55.2.3). */
@@ -124,18 +127,22 @@ struct server {
 	uint32_t address_epoch; /* of its host at connect */
 	uint32_t conn_epoch;    /* pool->conn_epoch at connect: RECONNECT raises the pool's */
 	uint64_t identity;      /* dbuser.identity at connect: a reload may change that */
-	struct shared_db *db;   /* where it counts; borrowed, for ever */
-	char default_isolation; /* C2: 'u' 'c' 'r' 's', as the server's default for this login */
-	bool suspect;           /* a statement may have changed session state that we do not track */
-	bool dirty;             /* never to be reused: closed when its client leaves it */
-	bool error_seen;        /* an ErrorResponse since the last ReadyForQuery */
-	bool last_error_syntax; /* that error was 42601: nothing has run */
-	bool fatal_shown;       /* a FATAL of the server has gone to the client: the connection ends here too */
-	bool tx_spoiled;        /* an error or a rollback since pending was set */
-	bool owes_sync;         /* a Sync of ours is due once the large message under way is through (A1) */
-	bool copy_sync;         /* a Sync was sent ahead of COPY data; the server may have taken it for one after all */
-	bool prelude_failed;    /* one of our own statements in front of the client's failed (A1) */
-	bool skipping;          /* after an error in a segment that is still open: the server skips up to Sync */
+	struct shared_db *db;   /* where it counts; borrowed, for ever, as are the next three */
+	struct limit *user_servers;
+	struct pool_budget *budget;
+	struct limit *application; /* counts there while its client has it; NULL: no limit */
+	bool checking;             /* server_check_query runs; counts in pool->n_checking */
+	char default_isolation;    /* C2: 'u' 'c' 'r' 's', as the server's default for this login */
+	bool suspect;              /* a statement may have changed session state that we do not track */
+	bool dirty;                /* never to be reused: closed when its client leaves it */
+	bool error_seen;           /* an ErrorResponse since the last ReadyForQuery */
+	bool last_error_syntax;    /* that error was 42601: nothing has run */
+	bool fatal_shown;          /* a FATAL of the server has gone to the client: the connection ends here too */
+	bool tx_spoiled;           /* an error or a rollback since pending was set */
+	bool owes_sync;            /* a Sync of ours is due once the large message under way is through (A1) */
+	bool copy_sync;      /* a Sync was sent ahead of COPY data; the server may have taken it for one after all */
+	bool prelude_failed; /* one of our own statements in front of the client's failed (A1) */
+	bool skipping;       /* after an error in a segment that is still open: the server skips up to Sync */
 	enum reset_kind resetting;
 	bool needs_reset_query; /* was held by a session: server_reset_query before the next client */
 	bool expected_close;    /* we close it ourselves: no sign of trouble with the host */

@@ -94,7 +94,8 @@ struct worker *workers_get(unsigned index);
 /* Main thread: a connection was accepted. */
 void workers_accept(int fd, const struct net_addr *peer, bool is_unix);
 void workers_reconfigure(struct runtime *runtime);
-int workers_clients(void); /* over all workers */
+int workers_clients(void);     /* over all workers */
+uint64_t workers_memory(void); /* resident bytes of the process, as of the last second; while max_memory is set */
 
 /* Runs fn(w, arg) on every worker's thread in turn, then done(arg) on the loop of the caller. */
 void workers_collect(struct loop *caller, void (*fn)(struct worker *w, void *arg), void (*done)(void *arg), void *arg);

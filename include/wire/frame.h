@@ -10,6 +10,7 @@
 #define WIRE_FRAME_H
 
 #include <endian.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -104,13 +105,18 @@ static inline uint32_t frame_load_u32(const uint8_t *p)
 	return be32toh(v);
 }
 
+/* max_packet_size: the longest message that is let through, its length word included; FRAME_LENGTH_MAX at first.  One
+ * for the process, set by whoever loads the configuration; a reader may see the old one for a moment. */
+extern _Atomic uint32_t frame_length_limit;
+
 /* Reads a header from the n bytes at p.  The whole message is there if and only if h->len <= n. */
 static inline enum frame_result frame_peek(const uint8_t *p, size_t n, struct frame_head *h)
 {
 	if (UNLIKELY(n < FRAME_HEAD_BYTES))
 		return FRAME_MORE;
 	uint32_t length = frame_load_u32(p + 1);
-	if (UNLIKELY(length - FRAME_LENGTH_MIN > (uint32_t)(FRAME_LENGTH_MAX - FRAME_LENGTH_MIN)))
+	if (UNLIKELY(length - FRAME_LENGTH_MIN >
+	             atomic_load_explicit(&frame_length_limit, memory_order_relaxed) - FRAME_LENGTH_MIN))
 		return FRAME_BAD; /* the subtraction wraps for 0 to 3, so that one comparison checks both bounds */
 	h->type = p[0];
 	h->len = (size_t)length + 1;

@@ -243,7 +243,7 @@ static struct monitor *monitor_new(const struct monitor_options *options)
 	order_free(o);
 	pthread_mutex_init(&m->status_mutex, NULL);
 	m->loop = loop_new("monitor");
-	m->resolver = resolver_new(m->loop);
+	m->resolver = resolver_new(m->loop, options->resolv_conf);
 	m->armed_us = UINT64_MAX;
 	m->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
 	CHECK(m->timer_fd >= 0);

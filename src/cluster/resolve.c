@@ -5,6 +5,7 @@
 #include <string.h>
 #include <event2/dns.h>
 #include <event2/util.h>
+#include "base/log.h"
 #include "base/mem.h"
 
 struct resolver {
@@ -19,13 +20,15 @@ struct resolve_request {
 	bool started; /* resolve_start() has returned */
 };
 
-struct resolver *resolver_new(struct loop *loop)
+struct resolver *resolver_new(struct loop *loop, const char *resolv_conf)
 {
 	struct resolver *r = mem_zalloc(sizeof *r);
 	r->dns = evdns_base_new(loop_base(loop), EVDNS_BASE_DISABLE_WHEN_INACTIVE);
 	CHECK(r->dns);
 	/* Without a resolv.conf there are no name servers; names in /etc/hosts and addresses work all the same. */
-	evdns_base_resolv_conf_parse(r->dns, DNS_OPTIONS_ALL, "/etc/resolv.conf");
+	const char *path = resolv_conf && *resolv_conf ? resolv_conf : "/etc/resolv.conf";
+	if (evdns_base_resolv_conf_parse(r->dns, DNS_OPTIONS_ALL, path) == 1 && path == resolv_conf)
+		log_error(NULL, "could not read resolv_conf \"%s\"", path);
 	return r;
 }
 

@@ -49,6 +49,7 @@ void cluster_setup_options(struct cluster_setup *s, const struct config *cfg, co
 		.interval_us = cfg->monitor_interval_us,
 		.connect_timeout_us = 0, /* detecting a loss must not take server_connect_timeout's 15 s */
 		.dns_ttl_us = cfg->dns_max_ttl_us,
+		.resolv_conf = cfg->resolv_conf,
 		.login = {
 			.user = own ? cfg->monitor_user : cfg->auth_user,
 			.password = own ? cfg->monitor_password : auth_user_password,

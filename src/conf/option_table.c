@@ -141,6 +141,17 @@ static bool check_tls_protocols(const char *value, char **why)
 	return true;
 }
 
+static bool check_dheparams(const char *value, char **why)
+{
+	static const char *const known[] = { "auto", "legacy", "none" };
+	for (size_t i = 0; i < ARRAY_LEN(known); i++) {
+		if (str_ieq(str_of(value), str_of(known[i])))
+			return true;
+	}
+	*why = mem_printf("\"%s\" is not known; use auto, legacy or none", value);
+	return false;
+}
+
 static bool check_http_addr(const char *value, char **why)
 {
 	char host[HTTP_HOST_SIZE];
@@ -280,7 +291,7 @@ const struct conf_option conf_option_table[] = {
 	  RANGE(0, FOREVER), .help = "Waiting time after which the reserve is used; 0 is never." },
 	{ "max_db_connections", IN(POOL), OPT_INT, GLOBAL(int, max_db_connections),
 	  OVERRIDES(int, max_db_connections, SCOPE_DATABASE), .default_text = "0", RANGE(0, CONNECTIONS_MAX),
-	  .help = "Server connections per database and host, over all users; 0 is no limit." },
+	  .help = "Server connections per database, over all users and hosts; 0 is no limit." },
 	{ "max_db_client_connections", IN(POOL), OPT_INT, GLOBAL(int, max_db_client_connections),
 	  OVERRIDES(int, max_db_client_connections, SCOPE_DATABASE), .default_text = "0", RANGE(0, CONNECTIONS_MAX),
 	  .help = "Client connections per database; 0 is no limit." },
@@ -358,7 +369,7 @@ const struct conf_option conf_option_table[] = {
 	  .help = "Close a client whose transaction lasts so long; 0 is never." },
 	{ "cancel_wait_timeout", IN(TIMEOUT), OPT_SECONDS, GLOBAL(uint64_t, cancel_wait_timeout_us),
 	  .default_text = "10", RANGE(0, FOREVER),
-	  .help = "Longest time a cancel request may wait for its turn; 0 is no limit." },
+	  .help = "Longest time that handing on a cancel request may take; 0 is no limit." },
 	{ "suspend_timeout", IN(TIMEOUT), OPT_SECONDS, GLOBAL(uint64_t, suspend_timeout_us), .default_text = "10",
 	  RANGE(0, FOREVER), .help = "Time that SUSPEND gives to a connection to empty its buffers." },
 
@@ -434,7 +445,9 @@ const struct conf_option conf_option_table[] = {
 	{ "client_tls_ecdhcurve", IN(TLS), OPT_STRING, GLOBAL(char *, client_tls_ecdhcurve), .default_text = "auto",
 	  .help = "Curve for the key exchange: auto, none or a name." },
 	{ "client_tls_dheparams", IN(TLS), OPT_STRING, GLOBAL(char *, client_tls_dheparams), .default_text = "auto",
-	  .help = "Parameters for the DHE key exchange: auto, none or legacy." },
+	  .check = check_dheparams,
+	  .help =
+	      "Parameters for the DHE key exchange up to TLS 1.2: auto (or legacy, which is the same here) or none." },
 	{ "server_tls_sslmode", IN(TLS), OPT_ENUM, GLOBAL(enum conf_sslmode, server_tls_sslmode),
 	  .default_text = "prefer", .words = conf_sslmode_words, .help = "TLS to servers, as libpq's sslmode." },
 	{ "server_tls_ca_file", IN(TLS), OPT_STRING, GLOBAL(char *, server_tls_ca_file), .default_text = "",
@@ -490,7 +503,9 @@ const struct conf_option conf_option_table[] = {
 	{ "dns_max_ttl", IN(NET), OPT_SECONDS, GLOBAL(uint64_t, dns_max_ttl_us), .default_text = "15",
 	  RANGE(0, FOREVER), .help = "Look a host name up again after so long." },
 	{ "dns_nxdomain_ttl", IN(NET), OPT_SECONDS, GLOBAL(uint64_t, dns_nxdomain_ttl_us), .default_text = "15",
-	  RANGE(0, FOREVER), .help = "The same after a failed look-up." },
+	  RANGE(0, FOREVER), .flags = OPTION_OTHER_WAY,
+	  .help =
+	      "Kept only: a name that could not be looked up is tried again with the next attempt to reach the host." },
 	{ "dns_zone_check_period", IN(NET), OPT_SECONDS, GLOBAL(uint64_t, dns_zone_check_period_us),
 	  .default_text = "0", RANGE(0, FOREVER), .flags = OPTION_OTHER_WAY,
 	  .help = "Kept only: the monitor notices a server that has moved by itself." },
@@ -501,7 +516,7 @@ const struct conf_option conf_option_table[] = {
 	  .help =
 	      "Buffer per connection in PgBouncer; kept only: each worker has one buffer for all its connections." },
 	{ "max_packet_size", IN(NET), OPT_SIZE, GLOBAL(uint64_t, max_packet_size_bytes), .default_text = "2147483647",
-	  RANGE(1024, INT32_MAX), .help = "Largest message that is let through." },
+	  RANGE(1024, INT32_MAX), .help = "Largest message that is let through, from clients and from servers." },
 	{ "sbuf_loopcnt", IN(NET), OPT_INT, GLOBAL(int, sbuf_loopcnt), .default_text = "5", RANGE(0, 1000000),
 	  .flags = OPTION_OTHER_WAY,
 	  .help = "Kept only: reads per connection and turn of the event loop are bounded in any case." },

@@ -310,7 +310,7 @@ static bool fill_ctx(SSL_CTX *ctx, const struct tls_options *o, bool is_server, 
 	else if (SSL_CTX_set_alpn_protos(ctx, ALPN, ALPN_LEN) != 0) /* 0 is success, here alone */
 		return fail_openssl(err, err_size, "could not set ALPN", "postgresql");
 	/* TLS 1.2 without ECDHE needs parameters; "auto" takes those of RFC 7919 that fit the key. */
-	if (is_server && SSL_CTX_set_dh_auto(ctx, 1) != 1)
+	if (is_server && !o->no_dhe && SSL_CTX_set_dh_auto(ctx, 1) != 1)
 		return fail_openssl(err, err_size, "could not set DH parameters", "auto");
 	return set_protocols(ctx, o->protocols, err, err_size) && set_ciphers(ctx, o, err, err_size) &&
 	       load_identity(ctx, o, err, err_size) && load_authorities(ctx, o, is_server, err, err_size);

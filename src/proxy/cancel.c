@@ -19,7 +19,6 @@ enum {
 	SHARDS = 64,
 	FIRST_PID = 4194305, /* PostgreSQL's own end at 4194304 (PID_MAX_LIMIT of 64-bit Linux) */
 	LAST_PID = 0x7fffffff,
-	CANCEL_TIMEOUT_US = 10 * 1000 * 1000,
 };
 
 struct entry {
@@ -294,7 +293,8 @@ void cancel_server(struct server *s, struct server *fence)
 		mem_free(k);
 		return;
 	}
-	loop_timer_start(&k->timer, CANCEL_TIMEOUT_US);
+	if (s->pool->du->config->cancel_wait_timeout_us)
+		loop_timer_start(&k->timer, s->pool->du->config->cancel_wait_timeout_us);
 	LIST_INSERT_HEAD(&w->cancels, k, link);
 	k->fence = fence;
 	if (fence)

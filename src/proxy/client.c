@@ -9,6 +9,7 @@
 #include "proxy/client_login.h"
 #include "proxy/consistency.h"
 #include "proxy/database.h"
+#include "proxy/limits.h"
 #include "proxy/local.h"
 #include "proxy/measure.h"
 #include "proxy/params.h"
@@ -343,6 +344,11 @@ void client_close(struct client *c, const struct pgerr *err, const char *why)
 	client_set_state(c, CLIENT_CLOSING);
 	cancel_unregister(c);
 	measure_client_gone(c);
+	if (c->counted) {
+		limit_give_back(c->du->db_clients);
+		limit_give_back(c->du->user_clients);
+		c->du->n_clients--;
+	}
 	stream_close(&c->stream);
 	client_login_free(c);
 	client_stmts_deinit(&c->stmts, &w->texts);
@@ -401,6 +407,24 @@ void client_fail_segment(struct client *c, const struct pgerr *err)
 }
 
 /* --- time-outs --- */
+
+void client_notify_waiting(struct client *c)
+{
+	struct pgerr notice;
+	struct wire_writer ww;
+	struct buf out = { 0 };
+	if (c->wait_notified || c->seg.welcome)
+		return;
+	c->wait_notified = true;
+	pgerr_set(&notice, SQLSTATE_SUCCESSFUL_COMPLETION,
+	          "No server connection available in postgres backend, client being queued");
+	notice.severity = PGERR_NOTICE;
+	ww_init(&ww, &out);
+	msg_put_error(&ww, &notice);
+	if (ww_finish(&ww))
+		(void)!client_send(c, buf_head(&out), buf_len(&out));
+	buf_deinit(&out);
+}
 
 static void time_out(struct client *c, enum sqlstate id, const char *text)
 {

@@ -11,6 +11,7 @@
 #include "io/tls.h"
 #include "proxy/cancel.h"
 #include "proxy/database.h"
+#include "proxy/limits.h"
 #include "proxy/orders.h"
 #include "proxy/params.h"
 #include "proxy/relay.h"
@@ -231,6 +232,11 @@ static void on_startup_message(struct client *c, const struct msg_startup *m)
 		mem_free(l->database);
 		l->database = mem_strdup(l->user);
 	}
+	uint64_t most = c->worker->runtime->config->max_memory_bytes;
+	if (most && !login_is_console(l->database) && workers_memory() > most) {
+		login_refuse(c, SQLSTATE_OUT_OF_MEMORY, "no more connections allowed (max_memory)");
+		return;
+	}
 	unsigned minor = msg_protocol_minor(m->code);
 	if (minor >= 2)
 		l->key_len = sizeof c->key;
@@ -311,6 +317,26 @@ static void enter_console(struct client *c)
 	c->worker->stats.total.logins++;
 }
 
+static bool take_its_place(struct client *c)
+{
+	const struct dbuser *du = c->du;
+	if (!limit_take(&du->db_clients->n, config_max_db_client_connections(du->config, du->conf, du->conf_user))) {
+		login_refuse(c, SQLSTATE_TOO_MANY_CONNECTIONS,
+		             "client connections exceeded (max_db_client_connections)");
+		return false;
+	}
+	if (!limit_take(&du->user_clients->n,
+	                config_max_user_client_connections(du->config, du->conf, du->conf_user))) {
+		limit_give_back(du->db_clients);
+		login_refuse(c, SQLSTATE_TOO_MANY_CONNECTIONS,
+		             "client connections exceeded (max_user_client_connections)");
+		return false;
+	}
+	c->counted = true;
+	c->du->n_clients++;
+	return true;
+}
+
 void login_done(struct client *c)
 {
 	struct client_login *l = c->login;
@@ -338,6 +364,8 @@ void login_done(struct client *c)
 		login_refuse(c, SQLSTATE_TOO_MANY_CONNECTIONS, "no more connections allowed (max_client_conn)");
 		return;
 	}
+	if (!take_its_place(c))
+		return;
 	bool replication = l->is_replication;
 	cancel_register(c, l->key_len);
 	settings_start_session(c);

@@ -9,6 +9,7 @@
 #include "cluster/monitor.h"
 #include "cluster/setup.h"
 #include "proxy/orders.h"
+#include "proxy/limits.h"
 #include "proxy/params.h"
 #include "proxy/worker.h"
 #include "sql/catalog.h"
@@ -69,6 +70,11 @@ void dbuser_follow_orders(struct dbuser *du)
 	du->paused = (orders_of(du->database) & (ORDER_PAUSED | ORDER_SUSPENDED)) != 0;
 }
 
+static void set_no_such_database(struct pgerr *err, const char *name)
+{
+	pgerr_set_fatal(err, SQLSTATE_INVALID_CATALOG_NAME, "no such database: %s", name);
+}
+
 static uint64_t hash_text(uint64_t seed, const char *text)
 {
 	return XXH64(text ? text : "", text ? strlen(text) + 1 : 0, seed + (text != NULL));
@@ -122,7 +128,7 @@ static bool resolve(struct dbuser *du, const struct config *cfg, struct pgerr *e
 	const struct conf_database *conf = config_database(cfg, str_of(du->database));
 	struct cluster *cluster = conf ? cluster_of_database(conf) : NULL;
 	if (!cluster) {
-		pgerr_set_fatal(err, SQLSTATE_INVALID_CATALOG_NAME, "no such database: %s", du->database);
+		set_no_such_database(err, du->database);
 		return false;
 	}
 	const struct conf_user *user = config_user(cfg, str_of(du->user));
@@ -143,6 +149,9 @@ static bool resolve(struct dbuser *du, const struct config *cfg, struct pgerr *e
 	mem_free(du->server_user);
 	du->server_user = mem_strdup(conf->user ? conf->user : du->user);
 	du->pool_mode = config_pool_mode(cfg, conf, user);
+	du->user_servers = limit_get(LIMIT_USER_SERVERS, du->server_user, strlen(du->server_user));
+	du->user_clients = limit_get(LIMIT_USER_CLIENTS, du->user, strlen(du->user));
+	du->db_clients = limit_get(LIMIT_DATABASE_CLIENTS, du->database, strlen(du->database));
 	set_identity(du, identity_of(cfg, conf, dbname, du->server_user));
 	dbuser_follow_orders(du);
 	return true;
@@ -176,6 +185,7 @@ struct dbuser *dbuser_get(struct worker *w, struct str database, struct str user
 		memcpy(du->key, key, key_len);
 		du->database = mem_strndup(database.p, database.n);
 		du->user = mem_strndup(user.p, user.n);
+		du->last_used_us = loop_now_us(w->loop);
 		HASH_ADD(hh, w->dbusers, key, key_len, du);
 		if (!resolve(du, w->runtime->config, err)) {
 			dbuser_free(du);
@@ -183,6 +193,10 @@ struct dbuser *dbuser_get(struct worker *w, struct str database, struct str user
 		}
 	}
 	mem_free(key);
+	if (du && du->gone) {
+		set_no_such_database(err, du->database);
+		return NULL;
+	}
 	return du;
 }
 
@@ -285,8 +299,40 @@ void dbusers_reconfigure(struct worker *w)
 	{
 		struct pgerr err;
 		/* A database that has gone from the file keeps its old meaning until its clients have left. */
-		if (!resolve(du, w->runtime->config, &err))
+		du->gone = !resolve(du, w->runtime->config, &err);
+		if (du->gone)
 			log_info(NULL, "database \"%s\" is no longer configured", du->database);
+	}
+}
+
+static uint64_t idle_limit_us(const struct dbuser *du)
+{
+	const struct config *cfg = du->worker->runtime->config;
+	bool made_up = du->gone || strcmp(du->conf->name, "*") == 0;
+	uint64_t limit = cfg->pool_idle_timeout_us;
+	if (made_up && cfg->autodb_idle_timeout_us && (!limit || cfg->autodb_idle_timeout_us < limit))
+		limit = cfg->autodb_idle_timeout_us;
+	return limit;
+}
+
+void dbusers_age(struct worker *w, uint64_t now_us)
+{
+	struct dbuser *du, *next;
+	struct pool *p;
+	LIST_FOREACH(p, &w->pool_list, all)
+	{
+		if (pool_is_used(p))
+			p->du->last_used_us = now_us;
+	}
+	HASH_ITER(hh, w->dbusers, du, next)
+	{
+		uint64_t limit = idle_limit_us(du);
+		if (du->n_clients)
+			du->last_used_us = now_us;
+		if (!limit || now_us - du->last_used_us < limit)
+			continue;
+		pools_forget(du);
+		dbuser_free(du);
 	}
 }
 

@@ -11,6 +11,7 @@
 #include "base/mono.h"
 #include "proxy/client.h"
 #include "proxy/database.h"
+#include "proxy/limits.h"
 #include "proxy/relay.h"
 #include "proxy/worker.h"
 
@@ -81,9 +82,89 @@ struct pool *pool_get(struct dbuser *du, struct host *host)
 
 int pool_size(const struct pool *p) { return config_pool_size(p->du->config, p->du->conf, p->du->conf_user); }
 
+/* --- applications with a pool_size --- */
+
+/* What an application holds in the pool, over all workers. */
+struct pool_app {
+	char *name;          /* owned */
+	struct limit *limit; /* borrowed, for ever */
+	LIST_ENTRY(pool_app) link;
+};
+
+static struct pool_app *app_add(struct pool *p, const char *name)
+{
+	struct pool_app *a = mem_zalloc(sizeof *a);
+	struct buf key = { 0 };
+	CHECK(buf_put(&key, &p->budget, sizeof p->budget) && buf_put(&key, name, strlen(name)));
+	a->name = mem_strdup(name);
+	a->limit = limit_get(LIMIT_APPLICATION_SERVERS, buf_head(&key), buf_len(&key));
+	buf_deinit(&key);
+	LIST_INSERT_HEAD(&p->apps, a, link);
+	return a;
+}
+
+/* NULL: the client's application has no limit. */
+static struct limit *app_limit(struct pool *p, const struct client *c, int *most)
+{
+	struct pool_app *a;
+	*most = config_application_pool_size(c->conf_app);
+	if (*most <= 0)
+		return NULL;
+	LIST_FOREACH(a, &p->apps, link)
+	{
+		if (strcmp(a->name, c->conf_app->name) == 0)
+			return a->limit;
+	}
+	return app_add(p, c->conf_app->name)->limit;
+}
+
+static bool app_is_at_limit(struct pool *p, const struct client *c)
+{
+	int most;
+	const struct limit *l = app_limit(p, c, &most);
+	return l && limit_is_reached(l, most);
+}
+
+static bool app_take(struct pool *p, struct server *s, const struct client *c)
+{
+	int most;
+	struct limit *l = app_limit(p, c, &most);
+	if (l && !limit_take(&l->n, most))
+		return false;
+	s->application = l;
+	return true;
+}
+
+static void app_leave(struct server *s)
+{
+	if (s->application)
+		limit_give_back(s->application);
+	s->application = NULL;
+}
+
+/* The oldest of those who wait for a server and not for their own application's others. */
+static struct client *first_waiter(struct pool *p)
+{
+	struct client *c = TAILQ_FIRST(&p->waiters);
+	while (c && app_is_at_limit(p, c))
+		c = TAILQ_NEXT(c, wait);
+	return c;
+}
+
+static unsigned count_waiters(struct pool *p)
+{
+	unsigned n = 0;
+	const struct client *c;
+	if (LIST_EMPTY(&p->apps))
+		return p->n_waiters;
+	TAILQ_FOREACH(c, &p->waiters, wait)
+	n += !app_is_at_limit(p, c);
+	return n;
+}
+
 static void note_waiting(struct pool *p)
 {
-	struct client *first = TAILQ_FIRST(&p->waiters);
+	struct client *first = first_waiter(p);
 	atomic_store(&p->budget->waiting_since[p->worker->index], first ? first->wait_since_us : 0);
 }
 
@@ -123,15 +204,43 @@ static struct server *suitable_idle(struct pool *p, const struct client *c)
 	return s;
 }
 
+static bool wants_check(const struct pool *p, const struct server *s)
+{
+	const struct config *cfg = p->du->config;
+	return *cfg->server_check_query &&
+	       loop_now_us(p->worker->loop) - s->idle_since_us >= cfg->server_check_delay_us;
+}
+
+/* Comes back by pool_put(), to whoever has waited longest, or fails and is closed. */
+static void begin_check(struct pool *p, struct server *s)
+{
+	const char *sql = p->du->config->server_check_query;
+	s->checking = true;
+	p->n_checking++;
+	s->request_us = loop_now_us(p->worker->loop);
+	server_run_reset(s, RESET_NOTHING, strcmp(sql, "<empty>") == 0 ? "" : sql);
+}
+
+void pool_check_done(struct server *s)
+{
+	s->checking = false;
+	s->pool->n_checking--;
+}
+
 struct server *pool_take(struct pool *p, struct client *c)
 {
 	/* Whoever waits came first; a paused database hands out nothing. */
-	if (p->n_waiters || p->du->paused)
+	if ((p->n_waiters && first_waiter(p)) || p->du->paused)
 		return NULL;
 	struct server *s = suitable_idle(p, c);
-	if (s)
-		take_from_idle(p, s);
-	return s;
+	if (!s || !app_take(p, s, c))
+		return NULL;
+	take_from_idle(p, s);
+	if (!wants_check(p, s))
+		return s;
+	app_leave(s);
+	begin_check(p, s);
+	return NULL;
 }
 
 void pool_wait(struct pool *p, struct client *c)
@@ -146,6 +255,7 @@ void pool_wait(struct pool *p, struct client *c)
 	client_set_state(c, CLIENT_WAIT_SERVER);
 	c->pool = p;
 	c->wait_since_us = now;
+	c->wait_notified = false;
 	TAILQ_INSERT_TAIL(&p->waiters, c, wait);
 	p->n_waiters++;
 	note_waiting(p);
@@ -162,9 +272,9 @@ void pool_unwait(struct pool *p, struct client *c)
 }
 
 /* The worker that has waited longer for this pool than our own first client, or NULL. */
-static struct worker *hungrier_worker(const struct pool *p)
+static struct worker *hungrier_worker(struct pool *p)
 {
-	const struct client *own = TAILQ_FIRST(&p->waiters);
+	const struct client *own = first_waiter(p);
 	uint64_t oldest = own ? own->wait_since_us : UINT64_MAX;
 	int at = -1;
 	for (unsigned i = 0; i < workers_count(); i++) {
@@ -180,13 +290,15 @@ static struct worker *hungrier_worker(const struct pool *p)
 static bool serve_waiters(struct pool *p, struct server *s)
 {
 	struct client *c;
-	while (!p->du->paused && (c = TAILQ_FIRST(&p->waiters))) {
+	while (!p->du->paused && (c = first_waiter(p))) {
 		uint64_t waited = loop_now_us(p->worker->loop) - c->wait_since_us;
 		if (!suits(s, c)) {
 			s->expected_close = true;
 			server_close(s, "opened with other settings"); /* the pool opens another one */
 			return false;
 		}
+		if (!app_take(p, s, c))
+			continue; /* another worker's client has been faster */
 		pool_unwait(p, c);
 		client_set_state(c, CLIENT_IDLE); /* it stands in no list now */
 		p->use.waits++;
@@ -195,6 +307,7 @@ static bool serve_waiters(struct pool *p, struct server *s)
 		p->worker->stats.total.wait_us += waited;
 		if (relay_server_ready(c, s))
 			return true;
+		app_leave(s);
 	}
 	return false;
 }
@@ -202,6 +315,7 @@ static bool serve_waiters(struct pool *p, struct server *s)
 void pool_put(struct pool *p, struct server *s)
 {
 	CHECK(s->client == NULL);
+	app_leave(s);
 	if (workers_count() > 1) {
 		struct worker *other = hungrier_worker(p);
 		if (other) {
@@ -230,7 +344,7 @@ void pool_resume(struct pool *p)
 {
 	struct server *s;
 	unsigned bound = p->n_idle;
-	while (bound-- && !p->du->paused && p->n_waiters && (s = TAILQ_FIRST(&p->idle))) {
+	while (bound-- && !p->du->paused && first_waiter(p) && (s = TAILQ_FIRST(&p->idle))) {
 		take_from_idle(p, s);
 		pool_put(p, s);
 	}
@@ -247,28 +361,100 @@ static int size_now(const struct pool *p)
 	const struct config *cfg = p->du->config;
 	uint64_t now = loop_now_us(p->worker->loop);
 	int reserve = config_reserve_pool_size(cfg, p->du->conf, p->du->conf_user);
-	if (size && reserve && first && now - first->wait_since_us >= cfg->reserve_pool_timeout_us)
+	if (size && reserve && first && cfg->reserve_pool_timeout_us &&
+	    now - first->wait_since_us >= cfg->reserve_pool_timeout_us)
 		size += reserve;
 	return size;
 }
 
-static bool counter_take(_Atomic int *counter, int limit)
+/* --- making room under the limits that several pools share --- */
+
+/* What an unused connection of another pool stands in the way of. */
+struct evict {
+	const struct shared_db *db; /* NULL: any */
+	const struct limit *user;   /* NULL: any */
+};
+
+static bool stands_in_the_way(const struct server *s, const struct evict *e)
 {
-	int n = atomic_fetch_add(counter, 1);
-	if (limit <= 0 || n < limit)
+	return (!e->db || s->db == e->db) && (!e->user || s->user_servers == e->user);
+}
+
+/* Closes the one that has been idle longest; false: there is none. */
+static bool evict_here(struct worker *w, const struct pool *taker, const struct evict *e)
+{
+	struct pool *p;
+	struct server *oldest = NULL;
+	LIST_FOREACH(p, &w->pool_list, all)
+	{
+		struct server *s = p == taker || p->n_waiters ? NULL : TAILQ_LAST(&p->idle, server_queue);
+		if (s && stands_in_the_way(s, e) && (!oldest || s->idle_since_us < oldest->idle_since_us))
+			oldest = s;
+	}
+	if (!oldest)
+		return false;
+	oldest->expected_close = true;
+	server_close(oldest, "makes room for another pool");
+	return true;
+}
+
+struct evict_msg {
+	struct loop_msg msg;
+	struct worker *w;
+	struct evict evict;
+};
+
+static void on_evict(struct loop *loop, struct loop_msg *msg)
+{
+	struct evict_msg *m = CONTAINER_OF(msg, struct evict_msg, msg);
+	(void)loop;
+	(void)evict_here(m->w, NULL, &m->evict);
+	mem_free(m);
+}
+
+/* The room that another worker makes is found at the next tick, by whoever comes first. */
+static bool make_room(struct pool *p, struct evict e)
+{
+	if (evict_here(p->worker, p, &e))
 		return true;
-	atomic_fetch_sub(counter, 1);
+	for (unsigned i = 0; i < workers_count(); i++) {
+		if (i == p->worker->index)
+			continue;
+		struct evict_msg *m = mem_zalloc(sizeof *m);
+		*m = (struct evict_msg){ .msg.fn = on_evict, .w = workers_get(i), .evict = e };
+		loop_post(m->w->loop, &m->msg);
+	}
 	return false;
+}
+
+static bool take_of_database(struct pool *p)
+{
+	const struct dbuser *du = p->du;
+	int most = config_max_db_connections(du->config, du->conf, du->conf_user);
+	if (limit_take(&du->db->connections, most))
+		return true;
+	return make_room(p, (struct evict){ .db = du->db }) && limit_take(&du->db->connections, most);
+}
+
+static bool take_of_user(struct pool *p)
+{
+	const struct dbuser *du = p->du;
+	int most = config_max_user_connections(du->config, du->conf, config_user(du->config, str_of(du->server_user)));
+	if (limit_take(&du->user_servers->n, most))
+		return true;
+	return make_room(p, (struct evict){ .user = du->user_servers }) && limit_take(&du->user_servers->n, most);
 }
 
 /* One connection more may be opened for the pool; then it is counted. */
 static bool budget_take(struct pool *p)
 {
-	const struct dbuser *du = p->du;
-	if (!counter_take(&p->budget->connections, size_now(p)))
+	if (!limit_take(&p->budget->connections, size_now(p)))
 		return false;
-	if (counter_take(&du->db->connections, config_max_db_connections(du->config, du->conf, du->conf_user)))
-		return true;
+	if (take_of_database(p)) {
+		if (take_of_user(p))
+			return true;
+		atomic_fetch_sub(&p->du->db->connections, 1);
+	}
 	atomic_fetch_sub(&p->budget->connections, 1);
 	return false;
 }
@@ -319,8 +505,8 @@ static bool may_connect_now(const struct pool *p)
 
 void pool_grow(struct pool *p)
 {
-	while (!p->du->paused && p->n_waiters > p->n_connecting && p->n_connecting < CONNECTING_MAX &&
-	       may_connect_now(p)) {
+	while (!p->du->paused && count_waiters(p) > p->n_connecting + p->n_checking &&
+	       p->n_connecting < CONNECTING_MAX && may_connect_now(p)) {
 		if (!budget_take(p)) {
 			ask_for_donation(p);
 			return;
@@ -340,7 +526,7 @@ bool pool_pin(struct server *s)
 	int limit = config_max_pinned(p->du->config, p->du->conf, p->du->conf_user);
 	if (limit < 0)
 		limit = pool_size(p);
-	if (!counter_take(&p->budget->pinned, limit))
+	if (!limit_take(&p->budget->pinned, limit))
 		return false;
 	s->pinned = true;
 	atomic_fetch_sub(&p->budget->connections, 1);
@@ -395,9 +581,17 @@ void pool_on_server_gone(struct server *s)
 		TAILQ_REMOVE(&p->others, s, link);
 		p->n_others--;
 	}
-	if (s->dedicated)
-		return;
-	atomic_fetch_sub(s->pinned ? &p->budget->pinned : &p->budget->connections, 1);
+	app_leave(s);
+	if (s->checking)
+		pool_check_done(s);
+	if (!s->dedicated)
+		pool_uncount(s);
+}
+
+void pool_uncount(struct server *s)
+{
+	atomic_fetch_sub(s->pinned ? &s->budget->pinned : &s->budget->connections, 1);
+	limit_give_back(s->user_servers);
 	atomic_fetch_sub(&s->db->connections, 1);
 }
 
@@ -428,8 +622,11 @@ static void close_old(struct pool *p, uint64_t now_us)
 	}
 }
 
+/* Also one that does not answer server_check_query. */
 static bool is_slow_login(const struct server *s, uint64_t now_us, uint64_t limit_us)
 {
+	if (s->checking)
+		return now_us - s->request_us >= limit_us;
 	bool logging_in = s->state == SERVER_CONNECTING || s->state == SERVER_TLS || s->state == SERVER_LOGIN;
 	return logging_in && now_us - s->connected_us >= limit_us;
 }
@@ -449,16 +646,44 @@ static void expire_logins(struct pool *p, uint64_t now_us)
 	}
 }
 
+static void time_out_waiter(struct client *c, uint64_t limit_us)
+{
+	struct pgerr err;
+	pgerr_set_fatal(&err, SQLSTATE_CONNECTION_REJECTED, "query_wait_timeout");
+	pgerr_detail(&err, "No server connection became free within %llu ms.", (unsigned long long)(limit_us / 1000));
+	client_close(c, &err, "query_wait_timeout");
+}
+
+static uint64_t wait_limit_us(const struct pool *p, const struct client *c)
+{
+	const struct dbuser *du = p->du;
+	return config_query_wait_timeout_us(du->config, du->conf, du->conf_user, c->conf_app);
+}
+
+/* The oldest first, but applications may have time-outs of their own. */
+static struct client *first_expired(const struct pool *p, uint64_t now_us)
+{
+	struct client *c;
+	TAILQ_FOREACH(c, &p->waiters, wait)
+	{
+		uint64_t limit = wait_limit_us(p, c);
+		if (limit && now_us - c->wait_since_us >= limit)
+			return c;
+	}
+	return NULL;
+}
+
+/* Whoever closes a client looks from the start again: others may have left the list with it. */
 static void expire_waiters(struct pool *p, uint64_t now_us)
 {
-	uint64_t limit = config_query_wait_timeout_us(p->du->config, p->du->conf, p->du->conf_user, NULL);
+	uint64_t notify = p->du->config->query_wait_notify_us;
 	struct client *c;
-	while (limit && (c = TAILQ_FIRST(&p->waiters)) && now_us - c->wait_since_us >= limit) {
-		struct pgerr err;
-		pgerr_set_fatal(&err, SQLSTATE_CONNECTION_REJECTED, "query_wait_timeout");
-		pgerr_detail(&err, "No server connection became free within %llu ms.",
-		             (unsigned long long)(limit / 1000));
-		client_close(c, &err, "query_wait_timeout");
+	while ((c = first_expired(p, now_us)))
+		time_out_waiter(c, wait_limit_us(p, c));
+	for (c = TAILQ_FIRST(&p->waiters); notify && c;) {
+		if (now_us - c->wait_since_us >= notify)
+			client_notify_waiting(c);
+		c = c->state == CLIENT_WAIT_SERVER ? TAILQ_NEXT(c, wait) : TAILQ_FIRST(&p->waiters);
 	}
 }
 
@@ -485,8 +710,38 @@ void pool_tick(struct pool *p, uint64_t now_us)
 	expire_logins(p, now_us);
 	close_old(p, now_us);
 	keep_minimum(p);
-	if (p->n_waiters)
-		pool_grow(p);
+	if (!p->n_waiters)
+		return;
+	if (!LIST_EMPTY(&p->apps))
+		note_waiting(p); /* what other workers' clients hold has changed */
+	pool_resume(p);
+}
+
+static void pool_free(struct pool *p)
+{
+	struct pool_app *a;
+	while ((a = LIST_FIRST(&p->apps))) {
+		LIST_REMOVE(a, link);
+		mem_free(a->name);
+		mem_free(a);
+	}
+	HASH_DEL(p->worker->pools, p);
+	LIST_REMOVE(p, all);
+	mem_free(p);
+}
+
+bool pool_is_used(const struct pool *p) { return p->n_idle || p->n_others || p->n_waiters; }
+
+void pools_forget(const struct dbuser *du)
+{
+	struct pool *p, *next;
+	for (p = LIST_FIRST(&du->worker->pool_list); p; p = next) {
+		next = LIST_NEXT(p, all);
+		if (p->du != du)
+			continue;
+		CHECK(!pool_is_used(p));
+		pool_free(p);
+	}
 }
 
 void pools_free(struct worker *w)
@@ -497,8 +752,6 @@ void pools_free(struct worker *w)
 		struct server *s;
 		while ((s = TAILQ_FIRST(&p->idle)) || (s = TAILQ_FIRST(&p->others)))
 			close_idle(s, "shutting down");
-		HASH_DEL(w->pools, p);
-		LIST_REMOVE(p, all);
-		mem_free(p);
+		pool_free(p);
 	}
 }

@@ -47,6 +47,7 @@ void relay_link(struct client *c, struct server *s)
 	if (s->client == c)
 		return; /* kept from an earlier transaction */
 	s->client = c;
+	s->needs_reset_query |= c->du->config->server_reset_query_always;
 	server_set_state(s, SERVER_LINKED);
 	s->linked_us = loop_now_us(c->worker->loop);
 	c->worker->stats.total.server_assignments++;
@@ -453,6 +454,16 @@ static void drop_stray_copy(struct client *c)
 }
 
 /* One segment of an idle client. False: nothing more can be done now. */
+static bool is_simple_query(const struct segment *seg) { return seg->n && seg->msgs[seg->n - 1].type == MSG_QUERY; }
+
+static void refuse_simple_query(struct client *c)
+{
+	struct pgerr err;
+	relay_drop_scan(c);
+	pgerr_set_fatal(&err, SQLSTATE_PROTOCOL_VIOLATION, "PQexec disallowed");
+	client_close(c, &err, "PQexec disallowed");
+}
+
 bool relay_next_segment(struct client *c)
 {
 	struct plan plan;
@@ -462,6 +473,10 @@ bool relay_next_segment(struct client *c)
 	if (c->skip_to_sync || buf_len(&c->in) == 0 || c->raw_left)
 		return false;
 	struct segment *seg = relay_scan(c);
+	if (c->du->config->disable_pqexec && is_simple_query(seg)) {
+		refuse_simple_query(c);
+		return false;
+	}
 	plan_segment(c, seg, is_full(c, seg), &plan);
 	switch (plan.action) {
 	case PLAN_WAIT:

@@ -126,6 +126,8 @@ static struct server *server_new(struct pool *p)
 	s->conn_epoch = p->conn_epoch;
 	s->identity = p->du->identity;
 	s->db = p->du->db;
+	s->user_servers = p->du->user_servers;
+	s->budget = p->budget;
 	s->status = params_ref(p->worker->params.empty);
 	s->profile = params_ref(p->worker->params.empty);
 	s->base = params_ref(p->worker->params.empty);
@@ -299,11 +301,19 @@ bool server_is_outdated(const struct server *s)
 	return server_is_misplaced(s) || s->conn_epoch != s->pool->conn_epoch || s->identity != s->pool->du->identity;
 }
 
+/* With server_lifetime = 0 each connection is used once. */
+static bool lived_long_enough(const struct server *s)
+{
+	const struct dbuser *du = s->pool->du;
+	return loop_now_us(s->pool->worker->loop) - s->connected_us >=
+	       config_server_lifetime_us(du->config, du->conf, du->conf_user);
+}
+
 static bool must_close(const struct server *s)
 {
 	/* base: opened with one client's settings, to which RESET would lead the next one. */
 	return s->dirty || s->dedicated || s->pinned || (s->base->n > 1 && s->needs_reset_query) ||
-	       server_is_outdated(s);
+	       server_is_outdated(s) || lived_long_enough(s);
 }
 
 void server_settle_profile(struct server *s)
@@ -330,14 +340,17 @@ void server_reset_done(struct server *s)
 		server_close(s, "reset failed");
 		return;
 	}
+	if (s->checking)
+		pool_check_done(s);
 	if (s->resetting == RESET_ROLLBACK) {
 		s->tx_spoiled = true;
 		server_settle_profile(s);
-	} else if (s->resetting == RESET_FULL) {
+	} else if (s->resetting == RESET_FULL || s->resetting == RESET_QUERY) {
+		bool unknown = s->resetting == RESET_QUERY;
 		params_unref(t, s->pending);
 		s->pending = NULL;
 		params_unref(t, s->profile);
-		s->profile = params_ref(s->base);
+		s->profile = unknown ? NULL : params_ref(s->base);
 		s->suspect = s->tx_spoiled = s->needs_reset_query = false;
 		/* The query may have dropped the statements or not: each is closed before it is prepared again. */
 		server_stmts_doubt(&s->stmts);
@@ -346,6 +359,14 @@ void server_reset_done(struct server *s)
 	}
 	s->resetting = RESET_NOTHING;
 	server_release(s);
+}
+
+static enum reset_kind reset_kind_of(const char *sql)
+{
+	struct str text = str_trim(str_of(sql));
+	if (text.n && text.p[text.n - 1] == ';')
+		text.n--;
+	return str_ieq(text, STR("DISCARD ALL")) ? RESET_FULL : RESET_QUERY;
 }
 
 /* Every way back to the pool leads through here, as often as it takes: each step ends in this function again. */
@@ -378,7 +399,7 @@ void server_release(struct server *s)
 	}
 	if (s->needs_reset_query && *du->config->server_reset_query) {
 		s->needs_reset_query = false;
-		server_run_reset(s, RESET_FULL, du->config->server_reset_query);
+		server_run_reset(s, reset_kind_of(du->config->server_reset_query), du->config->server_reset_query);
 		return;
 	}
 	pool_put(s->pool, s);
@@ -415,8 +436,9 @@ static void on_move(struct loop *loop, struct loop_msg *msg)
 	struct pool *p;
 	HASH_FIND(hh, m->to->pools, m->key, m->key_len, p);
 	if (!p) {
-		/* Only a worker that waits in this pool is given a server: it has shut down since. */
+		/* Only a worker that waits in this pool is given a server: it has shut down, or forgotten the pool. */
 		stream_close(&s->stream);
+		pool_uncount(s);
 		server_free(&s->grave);
 		move_free(m);
 		return;

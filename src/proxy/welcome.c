@@ -127,6 +127,16 @@ void client_note_status(struct client *c, struct str name, struct str value)
 		                              str_eq(value, STR("SHIFT_JIS_2004"));
 }
 
+static void put_login_notice(struct wire_writer *ww, const char *message)
+{
+	struct pgerr notice;
+	if (!*message)
+		return;
+	pgerr_set(&notice, SQLSTATE_SUCCESSFUL_COMPLETION, "%s", message);
+	notice.severity = PGERR_NOTICE;
+	msg_put_error(ww, &notice);
+}
+
 void client_welcome(struct client *c, struct params *status)
 {
 	struct wire_writer ww;
@@ -145,6 +155,7 @@ void client_welcome(struct client *c, struct params *status)
 	ww_init(&ww, out);
 	put_status(&ww, c->view);
 	msg_put_key_data(&ww, c->pid, (struct str){ (char *)c->key, c->key_len });
+	put_login_notice(&ww, c->worker->runtime->config->login_notify_message);
 	msg_put_ready(&ww, MSG_TX_IDLE);
 	if (!ww_finish(&ww)) {
 		client_close(c, NULL, "out of memory");

@@ -15,14 +15,17 @@
 #include "proxy/client.h"
 #include "proxy/consistency.h"
 #include "proxy/database.h"
+#include "proxy/limits.h"
 #include "proxy/measure.h"
 #include "proxy/relay.h"
 #include "proxy/settings.h"
 #include "sql/shapes.h"
+#include "wire/frame.h"
 #include "wire/pgerr.h"
 
 enum {
 	TICK_US = 100 * 1000,
+	AGE_TICKS = 10,
 	CLIENT_TICKS = 5, /* clients' time-outs are looked at this many ticks apart */
 	FREE_BLOCKS_MAX = 256,
 	TEXTS_UNUSED_BYTES_MAX = 4 * 1024 * 1024,
@@ -39,23 +42,23 @@ static struct tls_ctx *make_tls(const struct config *cfg, bool client_side, char
 	struct tls_options o = { 0 };
 	*failed = false;
 	if (client_side) {
-		o = (struct tls_options){ (enum tls_mode)cfg->client_tls_sslmode,
-			                  cfg->client_tls_key_file,
-			                  cfg->client_tls_cert_file,
-			                  cfg->client_tls_ca_file,
-			                  cfg->client_tls_protocols,
-			                  cfg->client_tls_ciphers,
-			                  cfg->client_tls13_ciphers,
-			                  cfg->client_tls_ecdhcurve };
+		o = (struct tls_options){ .mode = (enum tls_mode)cfg->client_tls_sslmode,
+			                  .key_file = cfg->client_tls_key_file,
+			                  .cert_file = cfg->client_tls_cert_file,
+			                  .ca_file = cfg->client_tls_ca_file,
+			                  .protocols = cfg->client_tls_protocols,
+			                  .ciphers = cfg->client_tls_ciphers,
+			                  .tls13_ciphers = cfg->client_tls13_ciphers,
+			                  .no_dhe = str_ieq(str_of(cfg->client_tls_dheparams), STR("none")),
+			                  .curves = cfg->client_tls_ecdhcurve };
 	} else {
-		o = (struct tls_options){ (enum tls_mode)cfg->server_tls_sslmode,
-			                  cfg->server_tls_key_file,
-			                  cfg->server_tls_cert_file,
-			                  cfg->server_tls_ca_file,
-			                  cfg->server_tls_protocols,
-			                  cfg->server_tls_ciphers,
-			                  cfg->server_tls13_ciphers,
-			                  NULL };
+		o = (struct tls_options){ .mode = (enum tls_mode)cfg->server_tls_sslmode,
+			                  .key_file = cfg->server_tls_key_file,
+			                  .cert_file = cfg->server_tls_cert_file,
+			                  .ca_file = cfg->server_tls_ca_file,
+			                  .protocols = cfg->server_tls_protocols,
+			                  .ciphers = cfg->server_tls_ciphers,
+			                  .tls13_ciphers = cfg->server_tls13_ciphers };
 	}
 	if (o.mode == TLS_DISABLE)
 		return NULL;
@@ -211,6 +214,20 @@ static void tick_clients(struct worker *w, uint64_t now)
 	}
 }
 
+static _Atomic uint64_t memory_bytes;
+
+uint64_t workers_memory(void) { return atomic_load_explicit(&memory_bytes, memory_order_relaxed); }
+
+static void look_at_memory(void)
+{
+	unsigned long long pages = 0;
+	FILE *f = fopen("/proc/self/statm", "re");
+	if (f && fscanf(f, "%*u %llu", &pages) == 1)
+		atomic_store(&memory_bytes, pages * (uint64_t)sysconf(_SC_PAGESIZE));
+	if (f)
+		fclose(f);
+}
+
 static void on_tick(struct loop_timer *t)
 {
 	struct worker *w = CONTAINER_OF(t, struct worker, tick);
@@ -220,6 +237,10 @@ static void on_tick(struct loop_timer *t)
 	pool_tick(p, now);
 	if (w->ticks++ % CLIENT_TICKS == 0)
 		tick_clients(w, now);
+	if (w->ticks % AGE_TICKS == 0 && w->index == 0 && w->runtime->config->max_memory_bytes)
+		look_at_memory();
+	if (w->ticks % AGE_TICKS == 0)
+		dbusers_age(w, now);
 	wake_role_waiters(w);
 }
 
@@ -259,8 +280,15 @@ static void worker_init(struct worker *w, unsigned index, struct runtime *runtim
 	cluster_listener_add(&w->listener);
 }
 
+/* What is not looked up in the configuration on the path of a query. */
+static void apply_globals(const struct config *cfg)
+{
+	atomic_store(&frame_length_limit, (uint32_t)cfg->max_packet_size_bytes);
+}
+
 bool workers_start(struct runtime *runtime, unsigned n)
 {
+	apply_globals(runtime->config);
 	workers = mem_zalloc(n * sizeof *workers);
 	n_workers = n;
 	for (unsigned i = 0; i < n; i++)
@@ -330,6 +358,7 @@ void workers_stop(void)
 	mem_free(workers);
 	workers = NULL;
 	n_workers = 0;
+	limits_free();
 }
 
 unsigned workers_count(void) { return n_workers; }
@@ -404,6 +433,7 @@ static void on_reload(struct loop *loop, struct loop_msg *msg)
 
 void workers_reconfigure(struct runtime *runtime)
 {
+	apply_globals(runtime->config);
 	for (unsigned i = 0; i < n_workers; i++) {
 		struct reload_msg *m = mem_zalloc(sizeof *m);
 		*m = (struct reload_msg){ .msg.fn = on_reload, .w = &workers[i], .runtime = runtime_ref(runtime) };

@@ -2,6 +2,8 @@
  * made of the same rows as the MSG_* constants, so that a type cannot have a constant and no name. */
 #include "wire/frame.h"
 
+_Atomic uint32_t frame_length_limit = FRAME_LENGTH_MAX;
+
 struct type_row {
 	const char *name; /* static text; NULL: no such message */
 	uint8_t phases;

@@ -161,7 +161,7 @@ static const struct row rows[] = {
 	TEXT_ROW("client_tls_ciphers", "HIGH:!aNULL"),
 	TEXT_ROW("client_tls13_ciphers", "TLS_AES_128_GCM_SHA256"),
 	TEXT_ROW("client_tls_ecdhcurve", "prime256v1"),
-	TEXT_ROW("client_tls_dheparams", "none"),
+	{ "client_tls_dheparams", "none", NULL, "2048", "\"2048\" is not known; use auto, legacy or none" },
 	{ "server_tls_sslmode", "verify-full", NULL, "verifyfull",
 	  "\"verifyfull\" is not " SSLMODES "; did you mean \"verify-full\"?" },
 	TEXT_ROW("server_tls_ca_file", "a"),

@@ -1,0 +1,52 @@
+/* proxy/limits.h - what is counted over all workers against a limit, by name.
+ *
+ * One counter for each name that has ever been in use; it lives for the process's life, so that bare pointers to it
+ * stay valid.  Names come from clients that have logged in.  The counters are atomic; finding one takes a mutex, so
+ * only at login and when the configuration changes. */
+#ifndef PROXY_LIMITS_H
+#define PROXY_LIMITS_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <uthash.h>
+#include "base/check.h"
+
+#define LIMIT_KINDS(X)                                                                                                 \
+	X(USER_SERVERS, "server connections of a role, max_user_connections")                                          \
+	X(USER_CLIENTS, "clients of a user, max_user_client_connections")                                              \
+	X(DATABASE_CLIENTS, "clients of a database, max_db_client_connections")                                        \
+	X(APPLICATION_SERVERS, "what an application holds in a pool, its pool_size")
+enum limit_kind {
+#define LIMIT_KIND_ENUM(id, doc) LIMIT_##id,
+	LIMIT_KINDS(LIMIT_KIND_ENUM)
+#undef LIMIT_KIND_ENUM
+};
+
+struct limit {
+	UT_hash_handle hh;
+	_Atomic int n;
+	size_t key_len;
+	char key[]; /* kind, name */
+};
+
+struct limit *limit_get(enum limit_kind kind, const void *name, size_t name_len);
+
+/* One more, unless `most` are there already; most <= 0 is no limit. */
+static inline bool limit_take(_Atomic int *n, int most)
+{
+	int before = atomic_fetch_add(n, 1);
+	if (most <= 0 || before < most)
+		return true;
+	atomic_fetch_sub(n, 1);
+	return false;
+}
+static inline bool limit_is_reached(const struct limit *l, int most)
+{
+	return most > 0 && atomic_load_explicit(&l->n, memory_order_relaxed) >= most;
+}
+static inline void limit_give_back(struct limit *l) { atomic_fetch_sub(&l->n, 1); }
+
+void limits_free(void); /* at exit */
+
+#endif

@@ -1,0 +1,277 @@
+"""Limits of connections, memory and time by PgBouncer's names, checks of idle connections, and what is sent at login."""
+import re
+
+import pytest
+from harness.system import wait_until
+from harness.wire import Connection, PgError, close, extended, query, startup, sync
+
+
+def refused(proxy, *arguments, **more):
+    with pytest.raises(PgError) as error:
+        proxy.connect(*arguments, **more)
+    return error.value
+
+
+def servers(proxy, **fields):
+    """SHOW SERVERS, of the fields given."""
+    return [row for row in proxy.admin("SHOW SERVERS") if all(row[name] == value for name, value in fields.items())]
+
+
+# how many
+
+
+def test_clients_of_a_database(pgweir):
+    proxy = pgweir(settings={"max_db_client_connections": 2}, databases={"big": "dbname=postgres max_db_client_connections=3"})
+    with proxy.connect(), proxy.connect("plain_user"):
+        error = refused(proxy)
+        assert error.sqlstate == "53300" and "max_db_client_connections" in error.fields["M"]
+        with proxy.connect(database="big"), proxy.connect(database="big"), proxy.connect(database="big"):
+            assert refused(proxy, database="big").sqlstate == "53300"
+    wait_until(lambda: proxy.connect().close() is None, "there is room again")
+    proxy.reload(max_db_client_connections=0)
+    with proxy.connect(), proxy.connect(), proxy.connect():
+        pass
+
+
+def test_clients_of_a_user(pgweir):
+    proxy = pgweir(settings={"max_user_client_connections": 1}, users={"plain_user": "max_user_client_connections=2"})
+    with proxy.connect(database="template1"):
+        error = refused(proxy)
+        assert error.sqlstate == "53300" and "max_user_client_connections" in error.fields["M"]
+    with proxy.connect("plain_user"), proxy.connect("plain_user", "template1"):
+        assert refused(proxy, "plain_user").sqlstate == "53300"
+
+
+@pytest.mark.parametrize("setting, databases", [
+    ("max_user_connections", {"a": "dbname=postgres", "b": "dbname=template1"}),
+    ("max_db_connections", {"a": "dbname=postgres", "b": "dbname=postgres user=plain_user"})])
+def test_server_connections_that_pools_share(pgweir, setting, databases):
+    """An idle connection of another pool makes room; a busy one does not."""
+    proxy = pgweir(settings={setting: 1, "query_wait_timeout": 60, "pool_mode": "transaction", "route": "primary"},
+                   databases=databases)
+    with proxy.connect(database="a") as first, proxy.connect(database="b") as second:
+        for _ in range(3):
+            assert first.value("select 1") == "1"
+            assert second.value("select 2") == "2"
+        first.query("begin; select 1")
+        second.send(query("select 3"))
+        assert second.nothing_comes()
+        first.query("commit")
+        assert "D 3" in second.brief_until_ready()
+        assert len(servers(proxy)) == 1
+
+
+def test_applications_share_of_a_pool(pgweir):
+    """Two of its clients hold what it may; the third waits for them, and for nobody else's sake."""
+    proxy = pgweir(applications={"reports": "pool_size=2 query_wait_timeout=60"}, settings={"route": "primary", "default_pool_size": 4})
+    reports = [proxy.connect(application_name="reports") for _ in range(4)]
+    other = proxy.connect(application_name="shop")
+    for client in reports[:2]:
+        client.query("begin; select 1")
+    reports[2].send(query("select 'third'"))
+    reports[3].send(query("select 'fourth'"))
+    assert reports[2].nothing_comes()
+    assert other.value("select 'other'") == "other"
+    with proxy.connect(application_name="shop") as another:
+        another.query("begin; select 1")
+        assert other.value("select 'other'") == "other"
+        another.query("commit")
+    reports[0].query("commit")
+    assert "D third" in reports[2].brief_until_ready()
+    assert "D fourth" in reports[3].brief_until_ready()
+    reports[1].drop()
+    reports[0].query("begin; select 1")
+    reports[2].query("begin; select 1")
+    reports[3].send(query("select 'raised'"))
+    assert reports[3].nothing_comes()
+    proxy.sections["applications"]["reports"] = "pool_size=3"
+    proxy.reload()
+    assert "D raised" in reports[3].brief_until_ready()
+    for client in [*reports, other]:
+        client.close()
+
+
+def test_memory(pgweir):
+    proxy = pgweir()
+    with proxy.connect() as stays:
+        proxy.reload(max_memory="1MB")
+        wait_until(lambda: "max_memory" in str(attempt(proxy)), "new clients are refused")
+        assert stays.value("select 1") == "1"
+        proxy.reload(max_memory=0)
+        proxy.connect().close()
+
+
+def attempt(proxy):
+    try:
+        proxy.connect().close()
+    except PgError as error:
+        assert error.sqlstate == "53200"
+        return error
+    return None
+
+
+def test_reserve(pgweir):
+    """reserve_pool_timeout = 0 is never."""
+    proxy = pgweir(settings={"default_pool_size": 1, "reserve_pool_size": 1, "reserve_pool_timeout": 0, "route": "primary"})
+    with proxy.connect() as first, proxy.connect() as second:
+        first.query("begin; select 1")
+        second.send(query("select 2"))
+        assert second.nothing_comes()
+        proxy.reload(reserve_pool_timeout=1)
+        assert "D 2" in second.brief_until_ready()
+
+
+# how long
+
+
+def test_waiting_clients_are_told(pgweir):
+    proxy = pgweir(settings={"default_pool_size": 1, "query_wait_notify": 1, "route": "primary"})
+    with proxy.connect() as first, proxy.connect() as second:
+        first.query("begin; select 1")
+        second.send(query("select 2"))
+        notice = second.read()
+        assert notice.type == "N" and "client being queued" in notice.fields["M"]
+        first.query("commit")
+        assert "D 2" in second.brief_until_ready()
+
+
+def test_waiting_time_of_an_application(pgweir):
+    proxy = pgweir(settings={"default_pool_size": 1, "query_wait_timeout": 0, "route": "primary"},
+                   applications={"hasty": "query_wait_timeout=1"})
+    with proxy.connect() as first, proxy.connect() as patient, proxy.connect(application_name="hasty") as hasty:
+        first.query("begin; select 1")
+        patient.send(query("select 2"))
+        hasty.send(query("select 3"))
+        assert "query_wait_timeout" in hasty.read_to_end()[-1].fields["M"]
+        first.query("commit")
+        assert "D 2" in patient.brief_until_ready()
+
+
+def test_connections_used_once(pgweir):
+    """server_lifetime = 0."""
+    proxy = pgweir(settings={"server_lifetime": 0, "route": "primary"})
+    with proxy.connect() as client:
+        assert client.value("select 1") == "1"
+        assert client.value("select 2") == "2"
+        assert len(re.findall("connected to 127", proxy.log_text())) >= 2
+        wait_until(lambda: not servers(proxy), "no server connection is kept")
+
+
+@pytest.mark.parametrize("pool_idle_timeout, database", [(0, "made_up"), (1, "named")])
+def test_what_is_not_used_is_forgotten(pgweir, pool_idle_timeout, database):
+    """autodb_idle_timeout for what "*" made, pool_idle_timeout for every pool; statistics go with it."""
+    proxy = pgweir(settings={"autodb_idle_timeout": 1, "pool_idle_timeout": pool_idle_timeout, "server_idle_timeout": 1},
+                   databases={"*": "dbname=postgres", "named": "dbname=postgres", "stays": "dbname=postgres"})
+
+    def pools():
+        return {row["database"] for row in proxy.admin("SHOW POOLS")}
+
+    with proxy.connect(database="stays") as stays:
+        stays.query("select 1")
+        proxy.query("select 1", database)
+        assert pools() >= {database, "stays"}
+        wait_until(lambda: database not in pools(), f"{database} is forgotten")
+        assert "stays" in pools()
+        assert stays.value("select 1") == "1"
+        assert proxy.value("select 1", database) == "1"
+
+
+def test_a_database_that_is_gone_lets_nobody_in(pgweir):
+    proxy = pgweir(databases={"old": "dbname=postgres"})
+    with proxy.connect(database="old") as stays:
+        del proxy.sections["databases"]["old"], proxy.sections["databases"]["*"]
+        proxy.sections["databases"]["postgres"] = {}
+        proxy.reload()
+        assert stays.value("select 1") == "1"
+        assert refused(proxy, database="old").sqlstate == "3D000"
+        proxy.sections["databases"]["old"] = "dbname=postgres"
+        proxy.reload()
+        proxy.connect(database="old").close()
+
+
+# checks and resets
+
+
+@pytest.mark.parametrize("check, seen", [("<empty>", ""), ("select 'check'", "select 'check'")])
+def test_idle_connections_are_checked(pgweir, cluster, check, seen):
+    proxy = pgweir(settings={"server_check_query": check, "server_check_delay": 0, "route": "primary", "workers": 1})
+    with proxy.connect() as client:
+        client.query("select 1")
+        mark = cluster.mark()
+        assert client.value("select 'mine'") == "mine"
+        ran = [line.statement for line in cluster.primary.statements(mark["primary"])]
+        assert ran[-2:] == [seen, "select 'mine'"]
+        proxy.reload(server_check_delay=1000)
+        mark = cluster.mark()
+        client.query("select 'mine'")
+        assert [line.statement for line in cluster.primary.statements(mark["primary"])] == ["select 'mine'"]
+
+
+def test_a_check_that_fails_costs_a_connection_not_a_client(pgweir):
+    proxy = pgweir(settings={"server_check_query": "select 1/0", "server_check_delay": 0, "route": "primary", "workers": 1})
+    with proxy.connect() as client:
+        for _ in range(3):
+            assert client.value("select 1") == "1"
+        assert "reset failed" in proxy.log_text()
+
+
+@pytest.mark.parametrize("reset", ["DISCARD ALL", "select 'reset'"])
+def test_reset_query_always(pgweir, cluster, reset):
+    proxy = pgweir(settings={"server_reset_query_always": 1, "server_reset_query": reset, "route": "primary", "workers": 1})
+    with proxy.connect(TimeZone="Asia/Tokyo") as client, proxy.connect(TimeZone="Europe/Rome") as other:
+        client.query("select 1")
+        mark = cluster.mark()
+        client.query("select 'mine'")
+        wait_until(lambda: reset in [line.statement for line in cluster.primary.statements(mark["primary"])], "it is reset")
+        for _ in range(3):
+            assert client.value("show timezone") == "Asia/Tokyo"
+            assert other.value("show timezone") == "Europe/Rome"
+            client.send(extended("select $1::int", ["5"], statement="s"), sync())
+            assert "D 5" in client.brief_until_ready()
+            client.send(close("S", "s"), sync())
+            client.brief_until_ready()
+
+
+# what is let through
+
+
+def test_simple_queries_disallowed(pgweir):
+    proxy = pgweir(settings={"disable_pqexec": 1})
+    with proxy.connect() as client:
+        assert client.extended("select 1").rows == [("1",)]
+        client.send(query("select 1"))
+        error = client.read_to_end()[-1].fields
+        assert error["C"] == "08P01" and error["M"] == "PQexec disallowed"
+    proxy.value = lambda *_: None
+
+
+def test_large_messages(pgweir):
+    proxy = pgweir(settings={"max_packet_size": 100000})
+    with proxy.connect() as client:
+        assert client.value("select length(repeat('x', 90000))") == "90000"
+        assert client.value(f"select length('{'x' * 90000}')") == "90000"
+        client.send(query(f"select '{'x' * 100000}'"))
+        assert client.read_to_end()[-1].type == "E"
+    with proxy.connect() as client:
+        assert len(client.value("select repeat('x', 90000)")) == 90000
+        assert client.query("select repeat('x', 100001)", check=False).sqlstate in ("08006", "08007")
+        assert client.value("select 1") == "1"
+    proxy.reload(max_packet_size=2147483647)
+    assert len(proxy.value("select repeat('x', 100001)")) == 100001
+
+
+def test_message_at_login(pgweir):
+    proxy = pgweir(settings={"login_notify_message": "maintenance on Tuesday"})
+    with proxy.connect() as first:
+        assert first.value("select 1") == "1"
+    with Connection(proxy.port) as client:
+        client.send(startup({"user": "postgres", "database": "postgres"}))
+        notices = [m.fields for m in client.read_until("Z") if m.type == "N"]
+        assert [notice["M"] for notice in notices] == ["maintenance on Tuesday"] and notices[0]["S"] == "NOTICE"
+
+
+def test_host_in_the_application_name(pgweir):
+    proxy = pgweir(settings={"application_name_add_host": 1, "route": "primary"})
+    with proxy.connect(application_name="shop") as client:
+        assert client.value("select application_name from pg_stat_activity where pid = pg_backend_pid()").startswith("shop - 127.0.0.1:")
+        assert client.value("show application_name") == "shop"
