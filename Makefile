@@ -62,6 +62,9 @@ $(BUILD)/%.o: %.c
 # The layers wire and base do arithmetic on lengths from the network: conversions there are explicit.
 $(BUILD)/src/wire/%.o $(BUILD)/src/base/%.o: WARN += -Wconversion
 
+# Has the page inside (.incbin).
+$(BUILD)/src/control/page.o build/fuzz/obj/src/control/page.o: src/control/page.html
+
 -include $(OBJ:.o=.d) $(MAIN_OBJ:.o=.d)
 
 # --- unit tests: tests/unit/<layer>/test_<module>.c, one cmocka program each, linked with everything but main ---

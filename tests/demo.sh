@@ -188,7 +188,10 @@ report() {
 	echo
 	echo "  connect      $1"
 	echo "               psql '$1'"
-	if health 2>/dev/null; then echo "  health       http://127.0.0.1:$HTTP_PORT/health"; fi
+	if health 2>/dev/null; then
+		echo "  live page    http://127.0.0.1:$HTTP_PORT/"
+		echo "  health       http://127.0.0.1:$HTTP_PORT/health"
+	fi
 	echo "  console      psql 'postgresql://postgres:$PASSWORD@127.0.0.1:$PORT/pgweir' -c 'show pools'"
 	echo "  directly     primary 127.0.0.1:$PRIMARY_PORT, replica 127.0.0.1:$REPLICA_PORT (user postgres, password $PASSWORD)"
 	echo "  files        $D (pgweir's log: build/demo/pgweir.log)"

@@ -1,8 +1,8 @@
-/* control/http.h - the HTTP server: /health, /ready, /metrics, /api/status.
+/* control/http.h - the HTTP server: /health, /ready, /metrics, /api/status, and the live page at / with its /api/live.
  *
  * One thread with a loop of its own, so that a slow scraper delays neither queries nor the monitor; what it shows it
- * asks the workers for, as the console does.  Off unless http_addr is set.  It shows no SQL, no names of clients'
- * hosts and no setting, and changes nothing: it needs no password, but belongs on a private address. */
+ * asks the workers for, as the console does.  Off unless http_addr is set.  It shows no literal, no names of
+ * clients' hosts and no setting, and changes nothing: it needs no password, but belongs on a private address. */
 #ifndef CONTROL_HTTP_H
 #define CONTROL_HTTP_H
 

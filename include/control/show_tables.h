@@ -11,7 +11,7 @@ extern const struct show_table show_pools, show_stats, show_stats_totals, show_s
 extern const struct show_table show_clients, show_servers, show_sockets, show_active_sockets, show_fds, show_pins,
     show_host_pools;
 /* show_queries.c: from proxy/measure.h */
-extern const struct show_table show_queries, show_applications;
+extern const struct show_table show_queries, show_applications, show_latencies;
 /* show_misc.c */
 extern const struct show_table show_config, show_version, show_state, show_mem, show_replicas, show_peers,
     show_peer_pools, show_dns_hosts, show_dns_zones, show_workers;

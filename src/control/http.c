@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "control/ask.h"
+#include "control/page.h"
 #include "control/report.h"
 #include "control/show.h"
 #include "control/show_tables.h"
@@ -52,7 +53,9 @@ struct visit {
 struct page {
 	const char *path;
 	const char *type;
-	bool (*make)(struct visit *v, bool *ok); /* false: no memory; *ok false: 503 */
+	bool (*make)(struct visit *v, bool *ok); /* false: no memory; *ok false: 503; NULL: tables */
+	const struct status_table *tables;
+	unsigned n_tables;
 };
 
 /* --- answering --- */
@@ -113,11 +116,27 @@ static bool make_metrics(struct visit *v, bool *ok)
 	return report_metrics(&v->out, v->usage, v->config);
 }
 
-static const struct page status_page = { "/api/status", JSON_TYPE, NULL };
+/* SHOW tables that make up one answer: an object with a member for each. */
+struct status_table {
+	const char *key;
+	const struct show_table *table;
+};
+static const struct status_table status_tables[] = {
+	{ "version", &show_version }, { "state", &show_state }, { "databases", &show_databases },
+	{ "pools", &show_pools },     { "stats", &show_stats }, { "servers", &show_replicas },
+	{ "workers", &show_workers }, { "lists", &show_lists },
+};
+static const struct status_table live_tables[] = {
+	{ "version", &show_version },     { "state", &show_state },     { "databases", &show_databases },
+	{ "pools", &show_pools },         { "stats", &show_stats },     { "servers", &show_replicas },
+	{ "latencies", &show_latencies }, { "queries", &show_queries }, { "applications", &show_applications },
+};
 static const struct page pages[] = {
-	{ "/health", JSON_TYPE, make_health },
-	{ "/ready", JSON_TYPE, make_ready },
-	{ "/metrics", METRICS_TYPE, make_metrics },
+	{ "/health", JSON_TYPE, make_health, NULL, 0 },
+	{ "/ready", JSON_TYPE, make_ready, NULL, 0 },
+	{ "/metrics", METRICS_TYPE, make_metrics, NULL, 0 },
+	{ "/api/status", JSON_TYPE, NULL, status_tables, ARRAY_LEN(status_tables) },
+	{ "/api/live", JSON_TYPE, NULL, live_tables, ARRAY_LEN(live_tables) },
 };
 
 static void ask_worker(struct worker *w, void *arg)
@@ -137,16 +156,7 @@ static void on_asked(void *arg)
 	finish(v, ok);
 }
 
-/* --- /api/status: several SHOW tables, one after the other --- */
-
-static const struct {
-	const char *key;
-	const struct show_table *table;
-} status_tables[] = {
-	{ "version", &show_version }, { "state", &show_state }, { "databases", &show_databases },
-	{ "pools", &show_pools },     { "stats", &show_stats }, { "servers", &show_replicas },
-	{ "workers", &show_workers }, { "lists", &show_lists },
-};
+/* --- /api/...: several SHOW tables, one after the other --- */
 
 static bool ask_next_table(struct visit *v);
 
@@ -157,7 +167,7 @@ static void on_table(struct show_query *q)
 	struct visit *v = CONTAINER_OF(q, struct visit, query);
 	v->failed |= !report_table(&v->out, &q->rows);
 	show_query_free(q);
-	if (++v->next_table < ARRAY_LEN(status_tables)) {
+	if (++v->next_table < v->page->n_tables) {
 		if (!ask_next_table(v))
 			finish(v, false);
 		return;
@@ -170,10 +180,11 @@ static void on_table(struct show_query *q)
 static bool ask_next_table(struct visit *v)
 {
 	char key[64];
-	snprintf(key, sizeof key, "%s\"%s\": ", v->next_table ? ", " : "{", status_tables[v->next_table].key);
+	const struct status_table *next = &v->page->tables[v->next_table];
+	snprintf(key, sizeof key, "%s\"%s\": ", v->next_table ? ", " : "{", next->key);
 	put(v, key);
 	v->query = (struct show_query){ .done = on_table };
-	return show_start(&v->query, status_tables[v->next_table].table, self.loop);
+	return show_start(&v->query, next->table, self.loop);
 }
 
 /* --- requests --- */
@@ -184,7 +195,28 @@ static const struct page *find_page(const char *path)
 		if (strcmp(path, pages[i].path) == 0)
 			return &pages[i];
 	}
-	return strcmp(path, status_page.path) == 0 ? &status_page : NULL;
+	return NULL;
+}
+
+/* The page itself says nothing of this process: no worker is asked. */
+static void send_page(struct evhttp_request *req)
+{
+	struct evkeyvalq *headers = evhttp_request_get_output_headers(req);
+	char nonce[PAGE_NONCE_SIZE], policy[256];
+	struct buf out = { 0 };
+	page_make_nonce(nonce);
+	snprintf(policy, sizeof policy,
+	         "default-src 'none'; script-src 'nonce-%s'; style-src 'nonce-%s'; connect-src 'self'; img-src data:; "
+	         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+	         nonce, nonce);
+	evhttp_add_header(headers, "Content-Security-Policy", policy);
+	evhttp_add_header(headers, "X-Content-Type-Options", "nosniff");
+	evhttp_add_header(headers, "Referrer-Policy", "no-referrer");
+	if (page_put(&out, nonce))
+		send_body(req, HTTP_OK, "text/html; charset=utf-8", buf_head(&out), buf_len(&out));
+	else
+		send_text(req, HTTP_INTERNAL, "out of memory\n");
+	buf_deinit(&out);
 }
 
 /* A bound on what may be under way: each visit costs every worker some microseconds. */
@@ -193,8 +225,12 @@ static void on_request(struct evhttp_request *req, void *arg UNUSED)
 	const struct evhttp_uri *uri = evhttp_request_get_evhttp_uri(req);
 	const char *path = uri ? evhttp_uri_get_path(uri) : NULL;
 	const struct page *page = path ? find_page(path) : NULL;
+	if (path && (strcmp(path, "/") == 0 || !*path)) {
+		send_page(req);
+		return;
+	}
 	if (!page) {
-		send_text(req, HTTP_NOTFOUND, "not found: /health, /ready, /metrics and /api/status are here\n");
+		send_text(req, HTTP_NOTFOUND, "not found: /, /health, /ready, /metrics and /api/status are here\n");
 		return;
 	}
 	if (self.pending >= PENDING_MAX) {
@@ -206,7 +242,7 @@ static void on_request(struct evhttp_request *req, void *arg UNUSED)
 	self.pending++;
 	evhttp_connection_set_closecb(evhttp_request_get_connection(req), on_gone, v);
 	bool asked;
-	if (page == &status_page) {
+	if (page->tables) {
 		asked = ask_next_table(v);
 	} else {
 		v->usage = usage_new();

@@ -1,4 +1,4 @@
-/* control/show_queries.c - SHOW QUERIES and SHOW APPLICATIONS: what has cost how much (proxy/measure.h), over all
+/* control/show_queries.c - SHOW QUERIES, APPLICATIONS and LATENCIES: what has cost how much (proxy/measure.h), over all
  * workers.
  *
  * Of each worker the dearest shapes only are looked at, so that an answer stays short.  A shape that has left the
@@ -9,6 +9,7 @@
 #include <string.h>
 #include <uthash.h>
 #include "base/mem.h"
+#include "control/usage.h"
 #include "proxy/measure.h"
 #include "proxy/worker.h"
 
@@ -190,3 +191,41 @@ const struct show_table show_applications = { "APPLICATIONS",
 	                                      applications_collect,
 	                                      applications_finish,
 	                                      0 };
+
+/* --- LATENCIES --- */
+
+static const struct show_column latencies_columns[] = { { "what", SHOW_TEXT },
+	                                                { "below_us", SHOW_BIGINT },
+	                                                { "requests", SHOW_BIGINT } };
+
+/* A bucket holds what took less than below_us and not less than the bucket before; empty ones are left out. */
+static void put_buckets(struct show_rows *r, const char *what, const struct histogram *h)
+{
+	for (unsigned i = 0; i < HISTOGRAM_BUCKETS; i++) {
+		if (!h->count[i])
+			continue;
+		show_text(r, what);
+		show_u64(r, histogram_end_us(i));
+		show_u64(r, h->count[i]);
+	}
+}
+
+static void latencies_finish(struct show_query *q)
+{
+	struct measures sum = { 0 };
+	for (const struct usage *u = q->usage->entries; u; u = u->hh.next)
+		measures_sum(&sum, &u->measures);
+	put_buckets(&q->rows, "primary", &sum.latency[0]);
+	put_buckets(&q->rows, "replica", &sum.latency[1]);
+	put_buckets(&q->rows, "wait", &sum.wait);
+}
+
+const struct show_table show_latencies = {
+	"LATENCIES",
+	"requests by how long they took, by where they ran, and by how long they waited",
+	latencies_columns,
+	ARRAY_LEN(latencies_columns),
+	NULL,
+	latencies_finish,
+	SHOW_USES_USAGE
+};
