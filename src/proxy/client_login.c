@@ -193,7 +193,7 @@ static bool take_params(struct client *c, const struct msg_startup *m, struct st
 			mem_free(l->database);
 			l->database = mem_strndup(value.p, value.n);
 		} else if (str_eq(name, STR("replication"))) {
-			l->is_replication = is_replication_value(value);
+			l->is_replication = !RULE_BROKEN(G4) && is_replication_value(value);
 			l->is_physical = l->is_replication && !str_ieq(value, STR("database"));
 			if (l->is_replication)
 				params_set(&c->worker->params, &c->startup, name, value);

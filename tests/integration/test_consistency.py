@@ -1,5 +1,6 @@
 """Reads see what they must: one's own writes and everybody's acknowledged ones, however far the standby lags."""
 import threading
+import time
 
 import pytest
 from harness.system import wait_until
@@ -7,35 +8,94 @@ from harness.system import wait_until
 SCHEMA = "create table counters(id int primary key, n int not null); insert into counters select g, 0 from generate_series(1, 8) g"
 
 
-def write_and_read_back(proxy, database, number, turns, failures):
-    """One writer with a second connection that reads; every read must be the value just written or a newer one."""
-    try:
-        with proxy.connect(database=database) as writer, proxy.connect(database=database) as reader:
-            for turn in range(1, turns + 1):
-                writer.query(f"update counters set n = {turn} where id = {number}")
-                for name, connection in (("same", writer), ("other", reader)):
-                    seen = int(connection.value(f"select n from counters where id = {number}"))
-                    if seen != turn:
-                        failures.append(f"client {number}, turn {turn}, {name} connection: saw {seen}")
-    except Exception as failure:  # shown by the main thread
-        failures.append(f"client {number}: {failure!r}")
+class Writers:
+    """Eight clients, each with a row of its own and two connections: one writes, and both must see that at once.  The second
+    one looks at everybody's rows, which must never go back."""
+
+    def __init__(self, proxy, database):
+        self.proxy, self.database = proxy, database
+        self.failures, self.turns = [], [0] * 8
+        self.ended = threading.Event()
+        self.threads = [threading.Thread(target=self._work, args=(n,)) for n in range(1, 9)]
+
+    def __enter__(self):
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.ended.set()
+        for thread in self.threads:
+            thread.join()
+
+    def have_turned(self, times):
+        """Has each client made so many turns from the start, or has something gone wrong?"""
+        return self.failures or min(self.turns) >= times
+
+    def _work(self, number):
+        try:
+            with self.proxy.connect(database=self.database) as writer, self.proxy.connect(database=self.database) as reader:
+                newest = [0] * 8
+                while not self.ended.is_set():
+                    newest = self._turn(number, writer, reader, newest)
+        except Exception as failure:  # shown by the main thread
+            self.failures.append(f"client {number}: {failure!r}")
+
+    def _turn(self, number, writer, reader, newest):
+        turn = self.turns[number - 1] + 1
+        writer.query(f"update counters set n = {turn} where id = {number}")
+        same = int(writer.value(f"select n from counters where id = {number}"))
+        others = [int(row[0]) for row in reader.query("select n from counters order by id").rows]
+        if (same, others[number - 1]) != (turn, turn):
+            self.failures.append(f"client {number} wrote {turn}; the same connection saw {same}, the other {others[number - 1]}")
+        if any(now < before for now, before in zip(others, newest)):
+            self.failures.append(f"client {number} saw {newest} and then {others}")
+        self.turns[number - 1] = turn
+        return others
+
+
+def lagging(new_cluster, pgweir, **options):
+    """A cluster whose standby lags by 50 ms, a database, and a proxy with default settings."""
+    cluster = new_cluster()
+    database = cluster.create_database(SCHEMA)
+    proxy = pgweir(on=cluster, **options).wait_for_replicas(database)
+    cluster.standby.replay_lag("50ms")
+    return cluster, database, proxy
 
 
 @pytest.mark.threads
 def test_own_writes_are_read_on_every_connection_while_the_standby_lags(new_cluster, pgweir):
-    cluster = new_cluster()
-    database = cluster.create_database(SCHEMA)
-    proxy = pgweir(on=cluster)
-    proxy.wait_for_replicas(database)
-    cluster.standby.replay_lag("50ms")
-    failures = []
-    threads = [threading.Thread(target=write_and_read_back, args=(proxy, database, n, 40, failures)) for n in range(1, 9)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failures == []
+    cluster, database, proxy = lagging(new_cluster, pgweir)
+    with Writers(proxy, database) as writers:
+        wait_until(lambda: writers.have_turned(15), "the clients write")
+        cluster.standby.restart()
+        turned = max(writers.turns)
+        wait_until(lambda: writers.have_turned(turned + 15), "the clients go on")
+    assert writers.failures == []
     proxy.wait_for_replicas(database)  # when the writing has ended, reads go to the standby again
+
+
+@pytest.mark.long
+def test_read_your_writes_at_full_length(new_cluster, pgweir):
+    """A minute, with the standby restarted in the middle; from a second after the last write on, reads run on the standby."""
+    cluster, database, proxy = lagging(new_cluster, pgweir, build="release")
+    cluster.primary.reload(log_statement="none")
+    began = time.monotonic()
+    with Writers(proxy, database) as writers:
+        wait_until(lambda: writers.failures or time.monotonic() > began + 30, "half a minute has passed")
+        cluster.standby.restart()
+        wait_until(lambda: writers.failures or time.monotonic() > began + 60, "a minute has passed")
+    last_write = time.monotonic()
+    assert writers.failures == []
+    sql, reads = "select sum(n) from counters", 2000
+    with proxy.connect(database=database) as client:
+        wait_until(lambda: client.query("select 1") and time.monotonic() > last_write + 1, "a second has passed")
+        mark = cluster.mark()
+        for _ in range(reads):
+            assert client.value(sql) == str(sum(writers.turns))
+    on_standby = cluster.where(sql, mark).count("standby1")
+    print(f"{sum(writers.turns)} writes, each read twice; then {on_standby} of {reads} reads on the standby")
+    assert on_standby >= 0.99 * reads
 
 
 def test_a_paused_standby_never_shows_the_past(new_cluster, pgweir):
