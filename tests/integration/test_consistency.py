@@ -143,6 +143,23 @@ def test_eventual_reads_may_be_old_and_still_go_to_the_standby(new_cluster, pgwe
     wait_until(lambda: proxy.value("select n from counters where id = 1", database=database) == "7", "the standby catches up")
 
 
+def test_rule_b2_a_read_on_the_primary_is_never_followed_by_an_older_one(new_cluster, pgweir):
+    """What a client has read on the primary it must see on the standby, even if nobody wrote it through this proxy."""
+    cluster = new_cluster()
+    database = cluster.create_database(SCHEMA)
+    proxy = pgweir(on=cluster)
+    proxy.wait_for_replicas(database)
+    sql = "select n from counters where id = 3"
+    with proxy.connect(database=database) as client:
+        mark = cluster.mark()
+        wait_until(lambda: client.value(sql) == "0" and "standby1" in cluster.where(sql, mark), "the client reads on the standby")
+        cluster.standby.pause_replay()
+        cluster.primary.query("update counters set n = 5 where id = 3", database=database)
+        assert client.value("/* pgweir: route=primary */ " + sql) == "5"
+        assert client.value(sql) == "5"
+    cluster.standby.resume_replay()
+
+
 def test_rule_b2_a_notification_is_not_ahead_of_its_data(new_cluster, pgweir):
     """LISTEN, NOTIFY after a write, then a read: the read sees the write."""
     cluster = new_cluster()

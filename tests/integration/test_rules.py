@@ -96,6 +96,17 @@ def test_rule_a2_preludes_leave_the_unnamed_statement_alone(narrow, database):
             assert client.brief_until_ready() == ["1", "Z I"]
 
 
+def test_rule_a2_a_deferred_begin_leaves_the_unnamed_statement_alone(narrow, database):
+    """A named BEGIN between a Parse of the unnamed statement and its Bind: it is sent right in front of that Bind."""
+    with narrow.connect(database=database) as client:
+        client.send(parse("", "insert into t values (42) returning i"), parse("b", "begin"), sync())
+        assert client.brief_until_ready() == ["1", "1", "Z I"]
+        client.send(bind("p", "b"), execute("p"), sync())
+        assert client.brief_until_ready() == ["2", "C BEGIN", "Z T"]
+        client.send(bind(), execute(), sync())
+        assert client.brief_until_ready() == ["2", "D 42", "C INSERT 0 1", "Z T"]
+
+
 def test_rule_a3_begin_in_a_pipeline_is_passed_on(cluster, proxy, database):
     """It absorbs the open implicit transaction, so ROLLBACK undoes the INSERT before it."""
     with proxy.connect(database=database) as client:
@@ -245,6 +256,36 @@ def test_rule_c7_statements_that_stand_alone_do_so(narrow, database, protocol, s
 
 
 # --- E: session state ---
+
+
+def test_rule_c8_a_session_follows_the_promotion(new_cluster, pgweir):
+    """A standby is promoted while the old primary lives on: who holds a connection to that must not write there."""
+    cluster = new_cluster()
+    database = cluster.create_database(SCHEMA)
+    old, new = cluster.primary, cluster.standby
+    proxy = pgweir(on=cluster, settings={"pool_mode": "session"}).wait_for_replicas(database)
+    with proxy.connect(database=database) as client:
+        client.query("insert into t values (1)")
+        cluster.settle()
+        mark = proxy.mark()
+        new.promote()
+        proxy.wait_for_log(rf"{new.port} is primary", mark)
+        client.query("insert into t values (2)")
+    cluster.switch_primary(new)
+    assert rows(cluster, database) == ["1", "2"]
+    assert old.value("select count(*) from t", database=database) == "1"
+
+
+def test_rule_d1_constants_are_read_by_their_own_clients_settings(narrow, database):
+    """Two clients prepare the same text, whose date means two days, and take turns on one backend."""
+    sql = "insert into t values (to_char('01/02/2024'::date, 'MM')::int) returning i"
+    with narrow.connect(database=database, DateStyle="ISO, MDY") as mdy, narrow.connect(database=database, DateStyle="ISO, DMY") as dmy:
+        for client in (mdy, dmy):
+            client.send(parse("s", sql), sync())
+            client.read_until_ready()
+        for client, month in ((mdy, 1), (dmy, 2), (mdy, 1)):
+            client.send(bind("", "s"), execute(), sync())
+            assert f"D {month}" in client.brief_until_ready()
 
 
 def test_rule_e5_a_temporary_table_shadows(narrow, database, pgweir):

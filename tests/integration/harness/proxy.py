@@ -57,10 +57,10 @@ class Pgweir(Endpoint):
     }
 
     def __init__(self, cluster, settings=None, databases=None, users=None, applications=None, accounts=None, hosts=None,
-                 build=None, environment=None, http=False):
+                 build=None, environment=None, http=False, runner=()):
         """settings: of the main section. databases, users, applications: sections, {name: "key=value ..."} or
         {name: {key: value}}; "host" and "port" of a database default to the whole cluster's, or to `hosts`, a list of
-        ports.  accounts: {user: password} of the auth_file, added to the cluster's own."""
+        ports.  accounts: {user: password} of the auth_file, added to the cluster's own.  runner: what runs the program."""
         self.cluster, self.workspace = cluster, cluster.workspace
         self.folder = self.workspace.folder("proxy")
         self.port = self.workspace.ports.take()
@@ -72,6 +72,7 @@ class Pgweir(Endpoint):
         self.sections = {"databases": {"*": {}, **(databases or {})}, "users": users or {}, "applications": applications or {}}
         self.accounts = {**USERS, **(accounts or {})}
         self.build = build
+        self.runner = runner
         self.environment = environment or {}
         self.ini = self.folder / f"{self.section}.ini"
         self.log = self.folder / f"{self.section}.log"
@@ -129,7 +130,7 @@ class Pgweir(Endpoint):
         suppressions = {f"{name}_OPTIONS": ":".join(filter(None, [
             os.environ.get(f"{name}_OPTIONS"), f"suppressions={self.workspace.reachable(SANITIZERS / file)}"]))
             for name, file in (("LSAN", "lsan.supp"), ("TSAN", "tsan.supp"))}
-        self.process = self.workspace.spawn([self.workspace.reachable(program), *(arguments or [self.ini])], self.log,
+        self.process = self.workspace.spawn([*self.runner, self.workspace.reachable(program), *(arguments or [self.ini])], self.log,
                                             environment={**ENVIRONMENT, **suppressions, **self.environment})
 
     def start(self):
