@@ -288,6 +288,17 @@ def test_rule_d1_constants_are_read_by_their_own_clients_settings(narrow, databa
             assert f"D {month}" in client.brief_until_ready()
 
 
+def test_rule_d1_now_is_when_it_was_prepared(pgweir, database):
+    """It is a constant from PREPARE on, also when another client has taken the server connection meanwhile."""
+    proxy = pgweir(settings={"default_pool_size": 2, "workers": 1}).wait_for_replicas(database)
+    with proxy.connect(database=database) as client, proxy.connect(database=database) as other:
+        client.query("prepare p as select 'now'::timestamptz as at, (select count(*) from scratch)")
+        first = client.value("execute p")
+        other.query("begin; insert into t values (1)")
+        assert client.value("execute p") == first
+        other.query("rollback")
+
+
 def test_rule_e5_a_temporary_table_shadows(narrow, database, pgweir):
     """Every statement of its client, reads too, must meet it, and no other client may."""
     proxy = pgweir(settings={"default_pool_size": 3}).wait_for_replicas(database)
