@@ -1,0 +1,118 @@
+#!/usr/bin/env python3
+"""What a standby refused: the judge of routing, with PostgreSQL's own regression suite as the workload.
+
+    refusals.py judge STANDBY_LOG           each shape at most one refusal, fewer than 1% of shapes any; else exit status 1
+    refusals.py replay PRIMARY_LOG PORT DB  sends each query that the primary has logged once more, alone, to a proxy
+
+The servers log with log_statement=all and LOG_PREFIX. A shape is what libpg_query's fingerprint takes for the same: a text
+without its literals. A refusal is 25006, 0A000, 55000 or XX000 with a statement of a client; all others are errors of the
+statement itself. A server that refuses has cost time and nothing else: the proxy runs the statement again on the primary."""
+import collections
+import ctypes
+import ctypes.util
+import pathlib
+import re
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent / "integration"))
+from harness import wire  # noqa: E402
+
+LOG_PREFIX = "%m [%p] %e %d %a|"  # as run-long.sh sets it
+REFUSALS = ("25006", "0A000", "55000", "XX000")
+LIMIT_PERCENT = 1.0
+LEAST_SHAPES = 300  # a suite that hardly reached the standby has shown nothing
+LINE = re.compile(r"\d{4}-\d\d-\d\d \S+ \S+ \[(\d+)\] (\S{5}) (\S*) ([^|]*)\|(LOG|ERROR|FATAL|STATEMENT): +(.*)", re.S)
+STATEMENT = re.compile(r"(?:statement|execute [^:]*|execute fetch from [^:]*): (.*)", re.S)
+MONITOR = "pgweir-monitor"
+# Replayed are queries: what writes would change what the rest sees, and these words would stop the run or last for ever.
+QUERY = re.compile(r"\s*(select|values|table|with|explain|\()", re.I)
+LEFT_OUT = re.compile(r"pg_sleep|pg_terminate_backend|pg_cancel_backend|pg_promote|pg_rotate_logfile|advisory|pg_switch_wal|\binto\b", re.I)
+
+
+class Fingerprint(ctypes.Structure):
+    """PgQueryFingerprintResult."""
+
+    _fields_ = [("value", ctypes.c_uint64), ("text", ctypes.c_char_p), ("stderr", ctypes.c_char_p), ("error", ctypes.c_void_p)]
+
+
+def parser():
+    """libpg_query's pg_query_fingerprint()."""
+    found = ctypes.util.find_library("pg_query")
+    if not found:
+        sys.exit("refusals: no libpg_query")
+    function = ctypes.CDLL(found).pg_query_fingerprint
+    function.argtypes, function.restype = [ctypes.c_char_p], Fingerprint
+    return function
+
+
+class Shapes:
+    """Texts to shapes; what cannot be parsed is a shape of its own."""
+
+    def __init__(self):
+        self.fingerprint, self.known = parser(), {}
+
+    def of(self, text):
+        if text not in self.known:
+            got = self.fingerprint(text.replace("\0", "").encode())
+            self.known[text] = text if got.error else got.value
+        return self.known[text]
+
+
+def entries(path):
+    """(pid, sqlstate, database, application, level, text) of a log; lines that go on begin with a tab."""
+    text = pathlib.Path(path).read_text(errors="replace")
+    for entry in re.split(r"\n(?!\t)", text):
+        found = LINE.fullmatch(entry)
+        if found and found.group(4) != MONITOR:
+            yield (*found.groups()[:5], found.group(6).replace("\n\t", "\n"))
+
+
+def judge(path):
+    shapes, seen, refused, examples, pending = Shapes(), set(), collections.Counter(), {}, {}
+    statements = 0
+    for pid, sqlstate, _, _, level, text in entries(path):
+        if level == "LOG" and STATEMENT.fullmatch(text):
+            statements += 1
+            seen.add(shapes.of(STATEMENT.fullmatch(text).group(1)))
+        elif level in ("ERROR", "FATAL"):
+            pending[pid] = (sqlstate, text)
+        elif level == "STATEMENT" and pid in pending:
+            sqlstate, message = pending.pop(pid)
+            shape = shapes.of(text)
+            seen.add(shape)
+            if sqlstate in REFUSALS:
+                refused[shape] += 1
+                examples.setdefault(shape, f"{sqlstate} {message}: {' '.join(text.split())[:160]}")
+    often = [shape for shape, times in refused.items() if times > 1]
+    percent = 100 * len(refused) / len(seen) if seen else 0
+    print(f"standby: {statements} statements of {len(seen)} shapes, {sum(refused.values())} refusals of {len(refused)} shapes "
+          f"({percent:.2f}%), {len(often)} shapes more than once")
+    for shape, times in refused.most_common():
+        print(f"  {times} x {examples[shape]}")
+    problems = [f"shape refused {refused[shape]} times: {examples[shape]}" for shape in often]
+    problems += [f"{percent:.2f}% of shapes refused"] if percent >= LIMIT_PERCENT else []
+    problems += [f"only {len(seen)} shapes reached the standby"] if len(seen) < LEAST_SHAPES else []
+    for problem in problems:
+        print(f"FAILED refusals: {problem}")
+    print(f"refusals: {len(seen) - len(refused)} passed, {len(problems)} failed, 0 skipped")
+    return 1 if problems else 0
+
+
+def replay(path, port, database):
+    """Each distinct text once, in the order of the log, on connections that a lost one is replaced for."""
+    texts = dict.fromkeys(STATEMENT.fullmatch(text).group(1) for _, _, where, _, level, text in entries(path)
+                          if level == "LOG" and where == database and STATEMENT.fullmatch(text))
+    wanted = [text for text in texts if QUERY.match(text) and not LEFT_OUT.search(text)]
+    client, failed = None, 0
+    for text in wanted:
+        try:
+            client = client or wire.Connection.login(int(port), "postgres", database, options="-c statement_timeout=5s")
+            failed += bool(client.query(text, check=False).errors)
+        except (wire.Closed, AssertionError, OSError):
+            client, failed = None, failed + 1
+    print(f"replay: {len(wanted)} of {len(texts)} texts sent, {failed} with an error of their own")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit({"judge": judge, "replay": replay}[sys.argv[1]](*sys.argv[2:]))
