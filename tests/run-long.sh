@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # make test-long: what takes too long for CI, on the release build unless said.
 #
-#   run-long.sh [PART...]    parts: mutants long valgrind fuzz regress pipeline pgtools asyncpg docker
+#   run-long.sh [PART...]    parts: mutants long memory tsan valgrind fuzz regress pipeline pgtools asyncpg docker
 #
 # LONG_FUZZ_SECONDS (600) for each fuzzer.  The conformance suites run directly and through pgweir and fail where the
 # proxy breaks what passes directly; they keep their files in $CONF.
@@ -9,7 +9,7 @@ set -uo pipefail
 . "$(dirname "$0")/lib.sh"
 cd "$TOP" || exit 1
 PARTS=("$@")
-[ ${#PARTS[@]} -gt 0 ] || PARTS=(mutants long valgrind fuzz regress pipeline pgtools asyncpg docker)
+[ ${#PARTS[@]} -gt 0 ] || PARTS=(mutants long memory tsan valgrind fuzz regress pipeline pgtools asyncpg docker)
 RESULTS=$BUILD_DIR/test-results
 export CONF=${CONF:-/tmp/pgweir-conf}
 export PRIMARY_PORT=${PRIMARY_PORT:-7001} STANDBY_PORT=${STANDBY_PORT:-7002}
@@ -26,6 +26,26 @@ part_long() {
 	make -s -j"$(nproc)" all && make -s -j"$(nproc)" SAN=asan all || return 1
 	"$VENV/bin/python" -B -m pytest -c tests/pytest.ini --junitxml="$RESULTS/long.xml" -q -m long tests/integration
 	"$VENV/bin/python" -B tests/junit_counts.py long $? "$RESULTS/long.xml"
+}
+
+# All integration tests once with ThreadSanitizer, not only those that cross threads on purpose.
+part_tsan() {
+	make -s -j"$(nproc)" SAN=tsan all || return 1
+	PGWEIR_BUILD=tsan "$VENV/bin/python" -B -m pytest -c tests/pytest.ini --junitxml="$RESULTS/long-tsan.xml" -q \
+		-m "not long and not valgrind" tests/integration
+	"$VENV/bin/python" -B tests/junit_counts.py tsan $? "$RESULTS/long-tsan.xml"
+}
+
+# 1 GiB by COPY in, COPY out, to a slow reader and as one row, plain and over TLS: less than 1 MiB of memory for any.
+part_memory() {
+	make -s -j"$(nproc)" all || return 1
+	"$VENV/bin/python" -B bench/memory.py --targets pgweir --out "$RESULTS/memory" || true
+	"$VENV/bin/python" -B - "$RESULTS/memory/memory.json" <<-'PY'
+		import json, sys
+		found = json.load(open(sys.argv[1], encoding="utf-8"))
+		cases = sum(len(rows) for rows in found["large"].values())
+		print(f"memory: {cases - found['missed']} passed, {found['missed'] + (cases != 8)} failed, 0 skipped")
+	PY
 }
 
 # No leak after a thousand connections, by valgrind on the debug build.
