@@ -25,5 +25,9 @@ bool listeners_open(const struct config *cfg, enum listener_mode mode, uid_t own
 void listeners_start(struct loop *loop);
 /* Takes what is still in the kernel's queues, then closes.  Idempotent. */
 void listeners_close(void);
+/* The same, a moment later: another process on the port takes new clients, and nobody who has just been connected here,
+ * or has not sent his first bytes yet, is reset. */
+void listeners_retire(void);
+bool listeners_are_open(void);
 
 #endif

@@ -25,8 +25,8 @@ void cancel_register(struct client *c, uint8_t key_len);
  * some other client has that number (backends of two hosts); the client keeps its virtual one. */
 bool cancel_adopt_pid(struct client *c, uint32_t pid);
 void cancel_unregister(struct client *c);
-/* A CancelRequest came in; wrong or unknown keys are ignored. */
-void cancel_request(uint32_t pid, struct str key);
+/* A CancelRequest came in on worker w; one with a key that is not ours goes to the peers, if there are any. */
+void cancel_request(struct worker *w, uint32_t pid, struct str key);
 /* Sends the server's own CancelRequest to it.  `fence` (the server itself, or NULL) is kept from reuse until it is
  * known to be delivered. */
 void cancel_server(struct server *s, struct server *fence);

@@ -25,6 +25,7 @@ struct client;
 struct dbuser;
 struct hba;
 struct ident;
+struct peers;
 struct shapes;
 struct tls_ctx;
 struct userdb;
@@ -42,6 +43,7 @@ struct runtime {
 	const struct config *config; /* owned reference */
 	struct userdb *users;        /* owned reference */
 	struct hba *hba;             /* owned reference or NULL: auth_type is not hba */
+	struct peers *peers;         /* owned */
 	struct ident *idents;        /* owned reference or NULL: no auth_ident_file */
 	struct tls_ctx *client_tls;  /* owned reference or NULL: TLS to clients is off */
 	struct tls_ctx *server_tls;  /* owned reference or NULL */

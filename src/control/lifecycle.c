@@ -229,7 +229,7 @@ static void on_drain_look(struct loop_timer *t UNUSED)
 {
 	if (self.phase < LIFECYCLE_LEAVING || self.phase == LIFECYCLE_STOPPING)
 		return;
-	if (workers_clients() == 0) {
+	if (workers_clients() == 0 && !listeners_are_open()) {
 		log_info(NULL, "all clients have left");
 		self.phase = LIFECYCLE_STOPPING;
 	} else if (self.phase == LIFECYCLE_DRAINING && !self.drain_asked) {
@@ -254,7 +254,10 @@ void lifecycle_shutdown(enum lifecycle_shutdown how, const char *by)
 		log_info(NULL, "%s: shutting down now", by);
 	else
 		log_info(NULL, "%s: shutting down; %d clients are connected", by, workers_clients());
-	listeners_close();
+	if (how == SHUTDOWN_WAIT_FOR_CLIENTS)
+		listeners_retire();
+	else
+		listeners_close();
 	loop_timer_start_periodic(&self.drain, DRAIN_LOOK_US);
 	on_drain_look(NULL);
 }

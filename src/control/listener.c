@@ -8,6 +8,8 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <stdio.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -26,6 +28,7 @@ enum {
 	LISTENERS_MAX = NET_LISTEN_MAX + 1,
 	ACCEPTS_PER_TURN = 128,      /* signals and other listeners get their turn in a storm of connections */
 	EXHAUSTED_PAUSE_US = 100000, /* out of descriptors: accept() would fail again at once, for ever */
+	RETIRE_US = 200 * 1000,
 	SYSTEMD_FIRST_FD = 3,
 };
 
@@ -41,6 +44,7 @@ struct listener {
 
 static struct listener listeners[LISTENERS_MAX];
 static unsigned n_listeners;
+static struct loop_timer retire_timer; /* until the sockets are closed */
 
 /* --- opening --- */
 
@@ -222,8 +226,11 @@ static void on_connection(evutil_socket_t fd UNUSED, short what UNUSED, void *ar
 	accept_some(arg, ACCEPTS_PER_TURN);
 }
 
+static void on_retired(struct loop_timer *t UNUSED) { listeners_close(); }
+
 void listeners_start(struct loop *loop)
 {
+	loop_timer_init(&retire_timer, loop, on_retired);
 	for (unsigned i = 0; i < n_listeners; i++) {
 		struct listener *l = &listeners[i];
 		CHECK(event_assign(&l->ev, loop_base(loop), l->fd, EV_READ | EV_PERSIST, on_connection, l) == 0);
@@ -245,8 +252,25 @@ static void remove_file(const struct listener *l)
 		net_unlink_unix(l->fd);
 }
 
+bool listeners_are_open(void) { return n_listeners > 0; }
+
+/* With TCP_DEFER_ACCEPT the kernel holds a connection back until it has data, and resets it when the socket closes. */
+void listeners_retire(void)
+{
+	int off = 0;
+	for (unsigned i = 0; i < n_listeners; i++) {
+		if (!listeners[i].is_unix)
+			(void)!setsockopt(listeners[i].fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, &off, sizeof off);
+	}
+	if (retire_timer.loop && n_listeners > 0)
+		loop_timer_start(&retire_timer, RETIRE_US);
+	else
+		listeners_close();
+}
+
 void listeners_close(void)
 {
+	loop_timer_stop(&retire_timer);
 	for (unsigned i = 0; i < n_listeners; i++) {
 		struct listener *l = &listeners[i];
 		remove_file(l);

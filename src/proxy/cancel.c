@@ -10,6 +10,7 @@
 #include "io/stream.h"
 #include "proxy/client.h"
 #include "proxy/database.h"
+#include "proxy/peers.h"
 #include "proxy/pool.h"
 #include "proxy/server.h"
 #include "proxy/worker.h"
@@ -188,10 +189,13 @@ static void on_cancel(struct loop *loop, struct loop_msg *msg)
 		cancel_client(c);
 }
 
-void cancel_request(uint32_t pid, struct str key)
+static void hand_on(struct worker *w, uint32_t pid, struct str key);
+
+void cancel_request(struct worker *at, uint32_t pid, struct str key)
 {
 	struct shard *s = shard_of(pid);
 	struct worker *w = NULL;
+	bool from_peer = peers_take_mark(&key);
 	if (key.n > 32)
 		return;
 	pthread_mutex_lock(&s->mutex);
@@ -199,6 +203,8 @@ void cancel_request(uint32_t pid, struct str key)
 	if (e)
 		w = e->worker;
 	pthread_mutex_unlock(&s->mutex);
+	if (!w && !from_peer)
+		hand_on(at, pid, key);
 	if (!w)
 		return;
 	struct cancel_msg *m = mem_zalloc(sizeof *m);
@@ -216,6 +222,7 @@ struct cancel_conn {
 	struct worker *worker;
 	struct server *fence;         /* borrowed; NULL once the server has gone */
 	LIST_ENTRY(cancel_conn) link; /* worker->cancels */
+	int peer;                     /* id of the peer that it goes to; 0: to a server */
 	uint32_t pid;
 	uint16_t key_len;
 	uint8_t key[256];
@@ -275,27 +282,64 @@ static void conn_timeout(struct loop_timer *t) { conn_close(CONTAINER_OF(t, stru
 
 static const struct stream_ops conn_ops = { conn_readable, conn_drained, conn_open, conn_failed };
 
+/* Connects; NULL: that failed at once. */
+static struct cancel_conn *conn_new(struct worker *w, const struct net_addr *to, uint32_t pid, struct str key)
+{
+	struct cancel_conn *k = mem_zalloc(sizeof *k);
+	uint64_t limit_us = w->runtime->config->cancel_wait_timeout_us;
+	char err[128];
+	CHECK(key.n <= sizeof k->key);
+	k->worker = w;
+	k->pid = pid;
+	k->key_len = (uint16_t)key.n;
+	memcpy(k->key, key.p, key.n);
+	loop_timer_init(&k->timer, w->loop, conn_timeout);
+	if (!stream_init_connect(&k->stream, w->loop, to, &conn_ops, k, err, sizeof err)) {
+		mem_free(k);
+		return NULL;
+	}
+	if (limit_us)
+		loop_timer_start(&k->timer, limit_us);
+	LIST_INSERT_HEAD(&w->cancels, k, link);
+	return k;
+}
+
+static int count_to_peer(const struct worker *w, int id)
+{
+	const struct cancel_conn *k;
+	int n = 0;
+	LIST_FOREACH(k, &w->cancels, link)
+	n += k->peer == id;
+	return n;
+}
+
+static void hand_on(struct worker *w, uint32_t pid, struct str key)
+{
+	const struct peers *peers = w->runtime->peers;
+	uint8_t marked[32 + PEER_MARK_BYTES];
+	memcpy(marked, key.p, key.n);
+	peers_put_mark(marked, key.n);
+	for (unsigned i = 0; i < peers->n; i++) {
+		const struct peer *to = &peers->list[i];
+		if (to->pool_size && count_to_peer(w, to->id) >= to->pool_size)
+			continue;
+		struct cancel_conn *k =
+		    conn_new(w, &to->addr, pid, (struct str){ (char *)marked, key.n + PEER_MARK_BYTES });
+		if (k)
+			k->peer = to->id;
+	}
+}
+
 void cancel_server(struct server *s, struct server *fence)
 {
-	struct worker *w = s->pool->worker;
 	struct net_addr addr;
-	char err[128];
 	uint32_t epoch;
 	if (!s->cancel_key_len || !host_address(s->pool->host, &addr, &epoch) || epoch != s->address_epoch)
 		return;
-	struct cancel_conn *k = mem_zalloc(sizeof *k);
-	k->worker = w;
-	k->pid = s->backend_pid;
-	k->key_len = s->cancel_key_len;
-	memcpy(k->key, s->cancel_key, k->key_len);
-	loop_timer_init(&k->timer, w->loop, conn_timeout);
-	if (!stream_init_connect(&k->stream, w->loop, &addr, &conn_ops, k, err, sizeof err)) {
-		mem_free(k);
+	struct str key = { (char *)s->cancel_key, s->cancel_key_len };
+	struct cancel_conn *k = conn_new(s->pool->worker, &addr, s->backend_pid, key);
+	if (!k)
 		return;
-	}
-	if (s->pool->du->config->cancel_wait_timeout_us)
-		loop_timer_start(&k->timer, s->pool->du->config->cancel_wait_timeout_us);
-	LIST_INSERT_HEAD(&w->cancels, k, link);
 	k->fence = fence;
 	if (fence)
 		fence->cancels++;

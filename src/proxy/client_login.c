@@ -252,7 +252,7 @@ static void on_startup_message(struct client *c, const struct msg_startup *m)
 static void on_cancel(struct client *c, const struct msg_cancel *m)
 {
 	client_set_state(c, CLIENT_CANCEL);
-	cancel_request(m->pid, m->key);
+	cancel_request(c->worker, m->pid, m->key);
 	client_close(c, NULL, NULL);
 }
 

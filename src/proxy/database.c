@@ -110,6 +110,7 @@ static void forget_welcomes(struct dbuser *du)
 	for (unsigned i = 0; i < du->n_welcomes; i++) {
 		params_unref(&du->worker->params, du->welcomes[i].profile);
 		params_unref(&du->worker->params, du->welcomes[i].status);
+		du->welcomes[i] = (struct welcome){ NULL, NULL };
 	}
 	du->n_welcomes = du->next_welcome = 0;
 }

@@ -61,7 +61,8 @@ void relay_welcome_done(struct client *c, struct server *s, const struct pgerr *
 		copy.severity = PGERR_FATAL;
 		client_close(c, &copy, copy.message);
 	} else {
-		dbuser_welcome_add(c->du, c->startup, status);
+		if (s->identity == c->du->identity)
+			dbuser_welcome_add(c->du, c->startup, status);
 		client_welcome(c, status);
 	}
 	params_unref(&s->pool->worker->params, status);

@@ -17,6 +17,7 @@
 #include "proxy/database.h"
 #include "proxy/limits.h"
 #include "proxy/measure.h"
+#include "proxy/peers.h"
 #include "proxy/relay.h"
 #include "proxy/settings.h"
 #include "sql/shapes.h"
@@ -107,6 +108,7 @@ struct runtime *runtime_new(const struct config *config, char *err, size_t err_s
 	bool failed;
 	atomic_init(&r->refs, 1);
 	r->config = config;
+	r->peers = peers_new(config);
 	r->users = *config->auth_file ? userdb_load(config->auth_file, err, err_size) : userdb_new_empty();
 	if (!r->users)
 		goto fail;
@@ -138,6 +140,7 @@ void runtime_unref(struct runtime *r)
 	userdb_unref(r->users);
 	hba_unref(r->hba);
 	ident_unref(r->idents);
+	peers_free(r->peers);
 	tls_ctx_unref(r->client_tls);
 	tls_ctx_unref(r->server_tls);
 	mem_free(r);
