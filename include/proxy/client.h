@@ -94,7 +94,8 @@ struct client_segment {
 	bool after;            /* its answer is out; a question of ours is with the server (afterstep.h) */
 	bool after_failed;     /* that question has failed once */
 	bool after_torn;       /* a row of its answer could not be read */
-	bool moving;           /* the replica's transaction is being ended; then the primary (PLAN_MOVE) */
+	bool makes_state;      /* leaves a cursor, savepoint, portal or setting in its transaction */
+	bool shows_time;       /* of the transaction (C1) */
 	bool done_rows;        /* as shown_rows, counting what is held back */
 	uint16_t done_msgs;    /* as shown_msgs, counting what is held back */
 	uint16_t shown_msgs;   /* messages whose replies have reached the client */
@@ -104,6 +105,14 @@ struct client_segment {
 	uint64_t started_us, sent_us;
 	uint64_t rows, sent_before; /* of its answer; client.sent_bytes when it began */
 	struct sql_shape *shape;    /* owned reference or NULL: to correct its class after a refusal */
+};
+
+/* What is to be known of an open transaction in order to move it; all false outside of one. */
+struct client_tx_facts {
+	bool on_standby; /* it began on a standby (which may have been promoted since: C8) */
+	bool ran;        /* a statement of it has run on a standby, so SET TRANSACTION comes too late (C2) */
+	bool has_state;  /* declared READ ONLY: it has a cursor, savepoint or setting of its own there */
+	bool shows_time; /* declared READ ONLY: it has shown the time at which it began there (C1) */
 };
 
 struct client {
@@ -137,12 +146,11 @@ struct client {
 	uint32_t pins;                   /* reasons by bit, sql/facts */
 	uint32_t tx_flags;               /* facts' flags of the transaction so far */
 	uint32_t after_wants;            /* AFTER_*: what is to be asked once the transaction is over */
-	struct sql_begin begin;          /* DEFERRED: what was asked for */
-	bool tx_read_only;               /* the open transaction is declared READ ONLY */
-	bool tx_has_state;               /* it has a savepoint, a cursor, a setting of its own: it cannot move */
-	uint64_t arrived_round;          /* strong: the round at which the running request arrived */
-	uint64_t pos;                    /* B2: round of this client's last answer from the primary */
-	uint64_t read_round;             /* round of its last answer from standby read_host */
+	struct sql_begin begin;          /* what BEGIN asked for */
+	struct client_tx_facts txf;
+	uint64_t arrived_round; /* strong: the round at which the running request arrived */
+	uint64_t pos;           /* B2: round of this client's last answer from the primary */
+	uint64_t read_round;    /* round of its last answer from standby read_host */
 	struct host *read_host;
 	struct application *measured_as; /* borrowed from the worker; proxy/measure.h */
 	uint64_t log_min_us;             /* log_min_duration as it holds for this client */

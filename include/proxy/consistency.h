@@ -17,6 +17,8 @@ enum choice { CHOICE_HOST, CHOICE_WAIT, CHOICE_NONE };
 enum choice consistency_choose(struct client *c, struct host **host);
 /* The connection itself must have been there when the proof was made (B3). */
 bool consistency_admits(struct client *c, const struct host *host, uint64_t login_round);
+/* The same host again, over the same connection: a later statement of a transaction, or the rest of a segment (B8). */
+bool consistency_still_admits(const struct client *c, const struct host *host);
 /* Bytes of an answer have come from that host. */
 void consistency_note_answer(struct client *c, struct host *host, bool is_primary);
 

@@ -20,8 +20,6 @@ enum emit_result {
 enum emit_result emit_prelude_only(struct client *c, struct server *s);
 /* Prelude (if any) and segment; takes the segment's mentions (sqlprep.h). */
 enum emit_result emit_segment(struct client *c, struct server *s, struct segment *seg);
-/* COMMIT for a read-only transaction that leaves this replica. */
-enum emit_result emit_end_of_move(struct client *c, struct server *s);
 /* A query of ours behind the client's transaction, with its Sync; sql: with its NUL.  Its rows go to afterstep_row().
  */
 enum emit_result emit_own_query(struct client *c, struct server *s, struct buf *sql);

@@ -14,7 +14,7 @@
 	X(WAIT, "more input is needed")                                                                                \
 	X(FORWARD, "to a server of that role")                                                                         \
 	X(CONTINUE, "to the server that the client has")                                                               \
-	X(MOVE, "the read-only transaction ends on its replica and goes on at the primary")                            \
+	X(MOVE, "the transaction, which has only read, ends on its replica and goes on at the primary")                \
 	X(LOCAL, "answered here: Sync, Close, an empty query, BEGIN or COMMIT of a deferred transaction, pgweir.*")    \
 	X(REJECT, "an error that a server would give, or must give: error says which")                                 \
 	X(TERMINATE, "the client leaves")                                                                              \
@@ -39,5 +39,15 @@ struct route_policy plan_policy(const struct client *c);
 void plan_segment(const struct client *c, const struct segment *seg, bool full, struct plan *plan);
 /* Isolation of the client's transaction with defaults in force (C2): 'u' 'c' 'r' 's', or 0 when not known. */
 char plan_isolation(const struct client *c);
+enum sql_isolation plan_isolation_level(const struct client *c); /* the same; UNSET when not known */
+
+/* The open transaction began on a standby, and may end there between two statements and go on elsewhere. */
+bool plan_may_move(const struct client *c);
+/* A further part of a segment that began on a standby needs the primary. */
+bool plan_part_leaves(const struct client *c, const struct segment *seg);
+/* Something of the transaction's own will be on the server when the segment has run. */
+bool plan_makes_state(const struct segment *seg);
+/* A query, after which SET TRANSACTION comes too late. */
+bool plan_takes_snapshot(const struct segment *seg);
 
 #endif

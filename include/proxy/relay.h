@@ -28,6 +28,8 @@ void relay_start_raw(struct client *c);
 
 void relay_link(struct client *c, struct server *s);
 void relay_unlink(struct client *c);
+/* The client gives up a server that it would keep beyond the transaction. */
+void relay_forget_kept(struct client *c, const struct server *s);
 
 /* Looks at the next segment of an idle client. True: it was answered, look again. */
 bool relay_next_segment(struct client *c);

@@ -64,12 +64,13 @@ struct segment {
 	uint32_t flags, pins;    /* union over what is executed */
 	struct route_verdict verdict; /* of the strictest part */
 	bool has_verdict;             /* a statement was seen */
-	bool shows_time;
-	int consistency;          /* enum consistency of a hint, or -1 */
-	uint64_t facts_id;        /* of the catalog that the verdict and pins are made with; 0: none */
-	struct mention *mentions; /* owned list: names of SQL that it uses or changes, in order (sqlprep.h) */
-	struct pgerr *error;      /* BAD; borrowed from the worker */
-	struct segment_msg *msgs; /* borrowed from whatever holds the segment */
+	bool shows_time;              /* transaction time (C1), also by a bound value */
+	bool keeps_portal;            /* leaves a portal behind that a later segment may go on with */
+	int consistency;              /* enum consistency of a hint, or -1 */
+	uint64_t facts_id;            /* of the catalog that the verdict and pins are made with; 0: none */
+	struct mention *mentions;     /* owned list: names of SQL that it uses or changes, in order (sqlprep.h) */
+	struct pgerr *error;          /* BAD; borrowed from the worker */
+	struct segment_msg *msgs;     /* borrowed from whatever holds the segment */
 };
 
 /* A worker's scratch for the segment that it looks at. */

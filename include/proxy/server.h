@@ -51,6 +51,7 @@ enum server_state {
 enum reset_kind {
 	RESET_NOTHING,
 	RESET_ROLLBACK, /* ends a transaction that its client has left */
+	RESET_COMMIT,   /* the same for one that has only read: settings made in it stay (C7) */
 	RESET_FULL,     /* DISCARD ALL: as new, but for what it may have kept prepared */
 	RESET_QUERY,    /* another server_reset_query: who knows what is left; a RESET_FULL follows */
 };
@@ -138,6 +139,7 @@ struct server {
 	bool error_seen;           /* an ErrorResponse since the last ReadyForQuery */
 	bool last_error_syntax;    /* that error was 42601: nothing has run */
 	bool fatal_shown;          /* a FATAL of the server has gone to the client: the connection ends here too */
+	bool only_read;            /* its client has left a transaction that has only read (moving.h) */
 	bool tx_spoiled;           /* an error or a rollback since pending was set */
 	bool owes_sync;            /* a Sync of ours is due once the large message under way is through (A1) */
 	bool copy_sync;      /* a Sync was sent ahead of COPY data; the server may have taken it for one after all */

@@ -25,6 +25,7 @@
 	X(retries, "segments run again on the primary after a standby refused or was lost")                            \
 	X(fresh_waits, "reads that waited for a standby to catch up")                                                  \
 	X(fresh_timeouts, "of these, that went to the primary in the end")                                             \
+	X(moves, "transactions that went from a replica to the primary at a statement that needs it")                  \
 	X(errors, "ErrorResponses shown to clients")                                                                   \
 	X(local_answers, "messages answered without a server")
 

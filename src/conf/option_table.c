@@ -241,11 +241,14 @@ const struct conf_option conf_option_table[] = {
 	          "writes), database (all clients' writes through this process), strong (every acknowledged write)." },
 	{ "transaction_consistency", IN(ROUTING), OPT_ENUM, GLOBAL(enum consistency, transaction_consistency),
 	  ROUTES(enum consistency, transaction_consistency, ROUTING), .default_text = "database",
-	  .words = conf_consistency_words, .help = "The same for transactions that start on a replica." },
+	  .words = conf_consistency_words,
+	  .help = "The least that reads in a transaction which may write must have seen, whatever consistency says." },
 	{ "transaction_reads", IN(ROUTING), OPT_ENUM, GLOBAL(enum transaction_reads, transaction_reads),
-	  ROUTES(enum transaction_reads, transaction_reads, ROUTING), .default_text = "primary",
+	  ROUTES(enum transaction_reads, transaction_reads, ROUTING), .default_text = "replica",
 	  .words = transaction_reads_words,
-	  .help = "Where a READ COMMITTED transaction starts that is not declared READ ONLY." },
+	  .help = "Where a READ COMMITTED transaction starts that is not declared READ ONLY. From a replica it moves "
+	          "to the "
+	          "primary at its first statement that is not a proved read." },
 	{ "transaction_replay", IN(ROUTING), OPT_BOOL, GLOBAL(bool, transaction_replay),
 	  ROUTES(bool, transaction_replay, ROUTING), .default_text = "0",
 	  .help = "Repeat a read-write transaction on the new primary when its server was lost." },

@@ -115,7 +115,7 @@ const struct show_table show_pools = { "POOLS",        "clients and servers per 
 
 /* Ours, always at the right end. */
 #define OWN_COUNTERS(X)                                                                                                \
-	X(to_primary) X(to_replica) X(retries) X(fresh_waits) X(fresh_timeouts) X(errors) X(local_answers)
+	X(to_primary) X(to_replica) X(retries) X(fresh_waits) X(fresh_timeouts) X(moves) X(errors) X(local_answers)
 
 static void put_counters(struct show_rows *r, const struct stats_block *b)
 {

@@ -11,7 +11,11 @@
 
 static enum consistency level_of(const struct client *c)
 {
-	return c->seg.consistency >= 0 ? (enum consistency)c->seg.consistency : c->routing.consistency;
+	enum consistency level =
+	    c->seg.consistency >= 0 ? (enum consistency)c->seg.consistency : c->routing.consistency;
+	/* Who may write reads in order to write back. */
+	bool may_write = c->tx != CTX_NONE && c->begin.read_only != SQL_YES;
+	return may_write && level < c->routing.transaction_consistency ? c->routing.transaction_consistency : level;
 }
 
 /* The round that `host` must have proved a later one than, for this client's read. */
@@ -86,6 +90,13 @@ enum choice consistency_choose(struct client *c, struct host **host)
 		return CHOICE_NONE;
 	c->need_round = need;
 	return CHOICE_WAIT;
+}
+
+bool consistency_still_admits(const struct client *c, const struct host *host)
+{
+	uint64_t need = UINT64_MAX;
+	return host_is_usable_replica(host, c->routing.max_replica_lag_us, mono_now_us()) &&
+	       is_admitted(c, host, level_of(c), &need);
 }
 
 bool consistency_admits(struct client *c, const struct host *host, uint64_t login_round)

@@ -216,54 +216,50 @@ static void put_settings(struct emit *e, bool alone)
 	}
 }
 
-static const char *isolation_words(char isolation)
+static const char *isolation_words(enum sql_isolation isolation)
 {
 	switch (isolation) {
-	case 'u':
+	case SQL_ISO_UNSET:
+		break;
+	case SQL_ISO_READ_UNCOMMITTED:
 		return " ISOLATION LEVEL READ UNCOMMITTED";
-	case 'c':
+	case SQL_ISO_READ_COMMITTED:
 		return " ISOLATION LEVEL READ COMMITTED";
-	case 'r':
+	case SQL_ISO_REPEATABLE_READ:
 		return " ISOLATION LEVEL REPEATABLE READ";
-	case 's':
+	case SQL_ISO_SERIALIZABLE:
 		return " ISOLATION LEVEL SERIALIZABLE";
-	default:
-		return "";
 	}
+	return "";
 }
 
 /* The client's BEGIN.  On a standby every mode is said aloud, because defaults may differ there (C2), but not READ
  * WRITE, which a standby refuses. */
 static void put_begin(struct emit *e)
 {
-	const struct sql_begin *b = &e->c->begin;
+	struct sql_begin *b = &e->c->begin;
 	char sql[160];
-	char isolation = 0;
-	switch (b->isolation) {
-	case SQL_ISO_UNSET:
-		break;
-	case SQL_ISO_READ_UNCOMMITTED:
-		isolation = 'u';
-		break;
-	case SQL_ISO_READ_COMMITTED:
-		isolation = 'c';
-		break;
-	case SQL_ISO_REPEATABLE_READ:
-		isolation = 'r';
-		break;
-	case SQL_ISO_SERIALIZABLE:
-		isolation = 's';
-		break;
-	}
-	if (!isolation && e->s->is_replica && !RULE_BROKEN(C2))
-		isolation = plan_isolation(e->c);
-	const char *access = b->read_only == SQL_YES ? " READ ONLY" : b->read_only == SQL_NO ? " READ WRITE" : "";
+	bool standby = e->s->is_replica && !RULE_BROKEN(C2);
+	/* Wherever it goes on, it is what it was when it began. */
+	if (standby)
+		b->isolation = plan_isolation_level(e->c);
+	const char *access = b->read_only == SQL_YES              ? " READ ONLY"
+	                     : b->read_only == SQL_NO && !standby ? " READ WRITE"
+	                                                          : "";
+	e->c->txf.on_standby = e->s->is_replica;
 	const char *deferrable = b->deferrable == SQL_YES  ? " DEFERRABLE"
 	                         : b->deferrable == SQL_NO ? " NOT DEFERRABLE"
 	                                                   : "";
-	int n = snprintf(sql, sizeof sql, "BEGIN%s%s%s", isolation_words(isolation), access, deferrable);
-	if (n > 0)
-		inject_text(e, sql, REQF_PRELUDE);
+	snprintf(sql, sizeof sql, "BEGIN%s%s%s", isolation_words(b->isolation), access, deferrable);
+	inject_text(e, sql, REQF_PRELUDE);
+}
+
+/* A transaction that has run statements elsewhere and begins anew: SET TRANSACTION must find that it comes too late
+ * (25001), now or after a statement that takes no snapshot. */
+static void put_snapshot(struct emit *e, const struct segment *seg)
+{
+	if (e->c->txf.ran && !plan_takes_snapshot(seg) && !RULE_BROKEN(C2))
+		inject_text(e, "SELECT 1", REQF_PRELUDE);
 }
 
 static bool settings_differ(const struct client *c, const struct server *s) { return s->profile != c->profile; }
@@ -624,8 +620,10 @@ enum emit_result emit_segment(struct client *c, struct server *s, struct segment
 	}
 	if (may_use_names(seg))
 		put_names(&e, seg);
-	if (c->tx == CTX_DEFERRED && s->tx == MSG_TX_IDLE && !c->seg.open)
+	if (c->tx == CTX_DEFERRED && s->tx == MSG_TX_IDLE && !c->seg.open) {
 		put_begin(&e);
+		put_snapshot(&e, seg);
+	}
 	if (seg->flags & SQL_F_SHOWS_PREPARED)
 		close_ours(&e);
 	for (unsigned i = 0; i < seg->n; i++)
@@ -640,16 +638,6 @@ enum emit_result emit_prelude_only(struct client *c, struct server *s)
 	put_prelude(&e, NULL);
 	push(&e, REQ_SYNC, REQF_SWALLOW | REQF_PRELUDE);
 	msg_put_sync(&e.ww);
-	return emit_finish(&e);
-}
-
-enum emit_result emit_end_of_move(struct client *c, struct server *s)
-{
-	struct emit e;
-	emit_begin(&e, c, s);
-	push(&e, REQ_QUERY, REQF_SWALLOW);
-	note_unnamed(&e, NULL);
-	msg_put_query(&e.ww, STR("COMMIT"));
 	return emit_finish(&e);
 }
 

@@ -46,7 +46,7 @@ static void forget_transaction(struct client *c)
 	c->begin = (struct sql_begin){ 0 };
 	c->xact_us = 0;
 	c->tx_flags = 0;
-	c->tx_has_state = false;
+	c->txf = (struct client_tx_facts){ 0 };
 	if (c->tx_routing.set) {
 		c->tx_routing = (struct conf_routing){ 0 };
 		settings_refresh_routing(c);

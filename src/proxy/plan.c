@@ -38,6 +38,36 @@ char plan_isolation(const struct client *c)
 	return c->profile->isolation ? letter_of(c->profile->isolation) : c->du->primary_isolation;
 }
 
+enum sql_isolation plan_isolation_level(const struct client *c)
+{
+	switch (plan_isolation(c)) {
+	case 'u':
+		return SQL_ISO_READ_UNCOMMITTED;
+	case 'c':
+		return SQL_ISO_READ_COMMITTED;
+	case 'r':
+		return SQL_ISO_REPEATABLE_READ;
+	case 's':
+		return SQL_ISO_SERIALIZABLE;
+	default:
+		return SQL_ISO_UNSET;
+	}
+}
+
+/* Each statement has a snapshot of its own, so that two servers can share the transaction. */
+static bool has_snapshot_per_statement(const struct client *c)
+{
+	char isolation = plan_isolation(c);
+	return isolation == 'c' || isolation == 'u';
+}
+
+bool plan_may_move(const struct client *c)
+{
+	/* Undeclared ones never have state or time to lose: what makes either goes to the primary (C1). */
+	bool stuck = c->begin.read_only == SQL_YES && (c->txf.has_state || (c->txf.shows_time && !RULE_BROKEN(C1)));
+	return c->txf.on_standby && !stuck && !c->pins && has_snapshot_per_statement(c);
+}
+
 static enum route_tx tx_of(const struct client *c)
 {
 	/* Of a session's own default a standby knows nothing but to refuse it; the server's is lowered at login. */
@@ -48,7 +78,9 @@ static enum route_tx tx_of(const struct client *c)
 		return ROUTE_TX_SERIALIZABLE;
 	if (c->begin.read_only == SQL_YES)
 		return ROUTE_TX_READ_ONLY;
-	return isolation == 'r' ? ROUTE_TX_REPEATABLE : ROUTE_TX_UNMOVABLE;
+	if (isolation == 'r')
+		return ROUTE_TX_REPEATABLE;
+	return c->routing.transaction_reads == TRANSACTION_READS_REPLICA ? ROUTE_TX_MOVABLE : ROUTE_TX_UNMOVABLE;
 }
 
 static bool is_pg_dump(const char *application)
@@ -98,7 +130,7 @@ static bool answers_here(const struct client *c, const struct segment *seg)
 	case SQL_ROLLBACK:
 		return deferred && !stmt->chain;
 	case SQL_SET_TRANSACTION:
-		return deferred;
+		return deferred && !c->txf.ran;
 	case SQL_EMPTY:
 		return seg->end == SEGMENT_QUERY && c->tx != CTX_FAILED;
 	default:
@@ -150,7 +182,7 @@ static void plan_off_replica(const struct client *c, const struct segment *seg, 
 {
 	enum route_reason reason = seg->verdict.reason;
 	plan->reason = reason;
-	if (plan_isolation(c) == 'c' && !c->tx_has_state && (seg->end == SEGMENT_QUERY || seg->end == SEGMENT_SYNC)) {
+	if (plan_may_move(c)) {
 		plan->action = PLAN_MOVE;
 		plan->role = ROLE_PRIMARY;
 		return;
@@ -165,6 +197,91 @@ static void plan_off_replica(const struct client *c, const struct segment *seg, 
 	pgerr_hint(&plan->error, "SET pgweir.route = 'primary' before the transaction.");
 }
 
+/* More of the same segment is to come, and nobody knows what. */
+static bool is_unfinished(const struct segment *seg) { return seg->end != SEGMENT_SYNC && seg->end != SEGMENT_QUERY; }
+
+static bool ends_transaction(const struct segment *seg)
+{
+	if (!seg->single)
+		return false;
+	enum sql_verb verb = verb_of(seg);
+	return (verb == SQL_COMMIT || verb == SQL_ROLLBACK) && !shape_facts(seg->shape)->stmts[0].chain;
+}
+
+/* Of a transaction that may write: a read that leaves nothing behind on its standby, or the transaction's end. */
+static bool may_stay_on_standby(const struct segment *seg)
+{
+	if (seg->keeps_portal || seg->pins || seg->end == SEGMENT_LARGE || (seg->executes && is_unfinished(seg)))
+		return false;
+	if (!seg->has_verdict)
+		return true;
+	switch (seg->verdict.target) {
+	case ROUTE_PRIMARY:
+		return false;
+	case ROUTE_REPLICA:
+		return seg->n_executed <= 1 || seg->verdict.proved;
+	case ROUTE_STAY:
+		break;
+	}
+	return ends_transaction(seg) || (seg->single && verb_of(seg) == SQL_EMPTY);
+}
+
+bool plan_part_leaves(const struct client *c, const struct segment *seg)
+{
+	if (c->seg.role != ROLE_REPLICA)
+		return false;
+	if (c->begin.read_only == SQL_YES && c->tx != CTX_NONE)
+		return seg->has_verdict && seg->verdict.target == ROUTE_PRIMARY;
+	/* Execute of what was bound in an earlier part, and judged there. */
+	bool goes_on = seg->unknown && seg->n_executed <= 1 && !seg->shape && seg->verdict.target == ROUTE_STAY;
+	return !(goes_on && !is_unfinished(seg)) && !may_stay_on_standby(seg);
+}
+
+bool plan_makes_state(const struct segment *seg)
+{
+	if (seg->keeps_portal)
+		return true;
+	if (!seg->executes || ends_transaction(seg))
+		return false;
+	if (!seg->shape)
+		return true;
+	switch ((int)verb_of(seg)) {
+	case SQL_SELECT:
+	case SQL_SHOW:
+	case SQL_EXPLAIN:
+	case SQL_COPY_TO:
+	case SQL_EMPTY:
+		return false;
+	default:
+		return true;
+	}
+}
+
+bool plan_takes_snapshot(const struct segment *seg)
+{
+	if (!seg->single)
+		return false;
+	switch ((int)verb_of(seg)) {
+	case SQL_SELECT:
+	case SQL_INSERT:
+	case SQL_UPDATE:
+	case SQL_DELETE:
+	case SQL_MERGE:
+		return true;
+	default:
+		return false;
+	}
+}
+
+static void plan_on_standby(const struct client *c, const struct segment *seg, struct plan *plan)
+{
+	bool declared = c->begin.read_only == SQL_YES;
+	bool stays = declared ? !seg->has_verdict || seg->verdict.target != ROUTE_PRIMARY : may_stay_on_standby(seg);
+	plan->role = ROLE_REPLICA;
+	if (!stays)
+		plan_off_replica(c, seg, plan);
+}
+
 static void plan_in_tx(const struct client *c, const struct segment *seg, struct plan *plan)
 {
 	plan->action = PLAN_CONTINUE;
@@ -174,9 +291,8 @@ static void plan_in_tx(const struct client *c, const struct segment *seg, struct
 		plan->action = PLAN_LOCAL;
 		return;
 	}
-	if (c->tx == CTX_OPEN && c->srv && c->srv->is_replica && seg->has_verdict &&
-	    seg->verdict.target == ROUTE_PRIMARY)
-		plan_off_replica(c, seg, plan);
+	if (c->tx == CTX_OPEN && c->txf.on_standby)
+		plan_on_standby(c, seg, plan);
 }
 
 /* Statement pooling promises a server for one statement only. */
@@ -206,13 +322,14 @@ static void plan_new(const struct client *c, const struct segment *seg, struct p
 		return;
 	/* What more may come in this implicit transaction is not known: only what has executed nothing may still move.
 	 */
-	bool unfinished = seg->end != SEGMENT_SYNC && seg->end != SEGMENT_QUERY;
-	if ((unfinished && seg->executes) || seg->end == SEGMENT_LARGE)
+	if ((is_unfinished(seg) && seg->executes) || seg->end == SEGMENT_LARGE)
 		return;
 	if (seg->n_executed > 1 && !seg->verdict.proved)
 		return;
 	/* C2: without the primary's default nobody knows which isolation the transaction asks for. */
 	if (c->tx == CTX_DEFERRED && plan_isolation(c) == 0)
+		return;
+	if (c->tx == CTX_DEFERRED && c->begin.read_only != SQL_YES && !may_stay_on_standby(seg))
 		return;
 	plan->role = ROLE_REPLICA;
 }

@@ -12,6 +12,7 @@
 #include "proxy/client.h"
 #include "proxy/database.h"
 #include "proxy/limits.h"
+#include "proxy/moving.h"
 #include "proxy/relay.h"
 #include "proxy/worker.h"
 
@@ -708,6 +709,8 @@ void pool_tick(struct pool *p, uint64_t now_us)
 {
 	expire_waiters(p, now_us);
 	expire_logins(p, now_us);
+	if (host_role(p->host) != HOST_PRIMARY)
+		moving_park_idle(p, now_us);
 	close_old(p, now_us);
 	keep_minimum(p);
 	if (!p->n_waiters)

@@ -16,6 +16,7 @@
 #include "proxy/emit.h"
 #include "proxy/local.h"
 #include "proxy/measure.h"
+#include "proxy/moving.h"
 #include "proxy/params.h"
 #include "proxy/plan.h"
 #include "proxy/pool.h"
@@ -72,7 +73,7 @@ static enum server_role role_of(const struct server *s)
 	return host_role(s->pool->host) == HOST_PRIMARY ? ROLE_PRIMARY : s->is_replica ? ROLE_REPLICA : ROLE_PRIMARY;
 }
 
-static void forget_kept(struct client *c, const struct server *s)
+void relay_forget_kept(struct client *c, const struct server *s)
 {
 	for (int i = 0; i < 2; i++) {
 		if (c->kept[i] == s)
@@ -94,7 +95,7 @@ static void let_go(struct client *c)
 		watch_kept(c, true);
 		return;
 	}
-	forget_kept(c, s);
+	relay_forget_kept(c, s);
 	relay_unlink(c);
 	server_release(s);
 }
@@ -296,6 +297,10 @@ static void dispatch(struct client *c, struct server *s, struct segment *seg)
 	enum segment_end end = seg->end;
 	cs->flags |= seg->flags;
 	cs->pins |= seg->pins;
+	if (c->tx != CTX_NONE) {
+		cs->makes_state |= plan_makes_state(seg);
+		cs->shows_time |= seg->shows_time;
+	}
 	if (seg->shape && !cs->open) {
 		shape_unref(cs->shape);
 		cs->shape = shape_ref(seg->shape);
@@ -393,30 +398,6 @@ static bool answer_locally(struct client *c, struct segment *seg, const struct p
 	return alive;
 }
 
-/* PLAN_MOVE: the replica's part is over; the rest of the transaction begins anew at the primary. */
-static void move_to_primary(struct client *c)
-{
-	c->seg.moving = true;
-	c->seg.sent_us = loop_now_us(c->worker->loop);
-	client_set_state(c, CLIENT_ACTIVE);
-	relay_drop_scan(c);
-	if (emit_end_of_move(c, c->srv) == EMIT_BROKEN)
-		return;
-}
-
-void relay_move_done(struct client *c)
-{
-	struct server *s = c->srv;
-	c->seg.moving = false;
-	server_settle_profile(s);
-	forget_kept(c, s);
-	relay_unlink(c);
-	c->tx = CTX_DEFERRED;
-	client_set_state(c, CLIENT_IDLE);
-	server_release(s);
-	relay_request(c);
-}
-
 static bool is_full(const struct client *c, const struct segment *seg)
 {
 	return seg->n == SEGMENT_MESSAGES_MAX || buf_len(&c->in) - c->emitted >= SEGMENT_BYTES_MAX;
@@ -493,21 +474,27 @@ bool relay_next_segment(struct client *c)
 	case PLAN_LOCAL:
 	case PLAN_REJECT:
 		return answer_locally(c, seg, &plan);
-	case PLAN_MOVE:
-		begin_segment(c, &plan, seg);
-		move_to_primary(c);
-		return false;
 	case PLAN_CONTINUE:
 		begin_segment(c, &plan, seg);
-		client_set_state(c, CLIENT_ACTIVE);
-		start(c, c->srv);
-		return false;
+		if (moving_is_fresh(c, seg)) {
+			client_set_state(c, CLIENT_ACTIVE);
+			start(c, c->srv);
+			return false;
+		}
+		moving_leave(c);
+		break;
+	case PLAN_MOVE:
+		begin_segment(c, &plan, seg);
+		c->worker->stats.total.moves++;
+		c->du->stats.moves++;
+		moving_leave(c);
+		break;
 	case PLAN_FORWARD:
 		begin_segment(c, &plan, seg);
-		relay_request(c);
-		keep_scan(c);
-		return false;
+		break;
 	}
+	relay_request(c);
+	keep_scan(c);
 	return false;
 }
 
@@ -640,9 +627,9 @@ static bool open_part(struct client *c)
 			client_close(c, NULL, "client closed the session");
 		return false;
 	}
-	bool leaves = c->seg.role == ROLE_REPLICA && s->is_replica && c->tx != CTX_OPEN && seg->has_verdict &&
-	              seg->verdict.target == ROUTE_PRIMARY;
-	if (leaves && c->seg.kept && !c->seg.done_rows && !c->seg.retried) {
+	c->arrived_round = cluster_round(c->du->db->cluster);
+	bool leaves = plan_part_leaves(c, seg) || !moving_is_fresh(c, seg);
+	if (leaves && !c->seg.done_rows && moving_is_repeatable(c, s)) {
 		reroute_open(c);
 		return false;
 	}
@@ -655,7 +642,7 @@ void relay_continue(struct client *c)
 {
 	bool more = true;
 	while (more && c->state == CLIENT_ACTIVE && c->srv && !stream_pending(&c->srv->stream)) {
-		if (c->seg.moving || c->seg.welcome || c->seg.after)
+		if (c->seg.welcome || c->seg.after)
 			return;
 		if (c->raw_left)
 			more = relay_stream_rest(c);
@@ -678,10 +665,12 @@ void relay_retry(struct client *c, enum server_role role)
 	relay_drop_scan(c);
 	reply_abandon(s);
 	if (s) {
-		forget_kept(c, s);
+		relay_forget_kept(c, s);
 		relay_unlink(c);
 		server_release(s);
 	}
+	if (c->tx == CTX_OPEN)
+		moving_defer(c);
 	client_stmts_clear_sent(&c->stmts, &c->worker->texts);
 	c->seg.settled_msgs = c->seg.done_msgs;
 	c->emitted = 0;
@@ -708,7 +697,7 @@ static void end_of_transaction(struct client *c, struct server *s)
 	if (c->tx_flags & SQL_F_DDL)
 		dbfacts_note_ddl(c->du->facts);
 	c->tx_flags = 0;
-	c->tx_has_state = false;
+	c->txf = (struct client_tx_facts){ 0 };
 	c->begin = (struct sql_begin){ 0 };
 	if (c->tx_routing.set) {
 		c->tx_routing = (struct conf_routing){ 0 };
@@ -780,23 +769,6 @@ static void set_tx(struct client *c, char status)
 	}
 }
 
-/* What may not follow a transaction to another server. */
-static uint32_t state_flags(const struct client *c)
-{
-	if (!c->seg.shape)
-		return 1;
-	switch ((int)sql_facts_verb(shape_facts(c->seg.shape))) {
-	case SQL_SELECT:
-	case SQL_SHOW:
-	case SQL_EXPLAIN:
-	case SQL_COPY_TO:
-	case SQL_EMPTY:
-		return 0;
-	default:
-		return 1;
-	}
-}
-
 /* The client's ReadyForQuery has been sent on its way. */
 void relay_segment_done(struct client *c, struct server *s, char status)
 {
@@ -818,8 +790,7 @@ void relay_segment_done(struct client *c, struct server *s, char status)
 		c->raw_drop = true;
 	}
 	c->tx_flags |= c->seg.flags;
-	if (status != MSG_TX_IDLE && state_flags(c))
-		c->tx_has_state = true;
+	moving_note_done(c);
 	if (c->seg.flags & SQL_F_DROPS_STATEMENTS)
 		server_stmts_doubt(&s->stmts);
 	if (c->seg.flags & SQL_F_RESETS_SETTINGS)
@@ -842,7 +813,7 @@ void relay_segment_done(struct client *c, struct server *s, char status)
 	if (torn && status != MSG_TX_IDLE) {
 		/* The server waits for bytes that go nowhere; the transaction has failed anyway. */
 		bool pinned = c->pins != 0;
-		forget_kept(c, s);
+		relay_forget_kept(c, s);
 		relay_unlink(c);
 		c->tx = CTX_LOST;
 		server_release(s);
@@ -891,18 +862,17 @@ static void lost_error(const struct client *c, const struct server *s, const cha
 
 static bool may_run_again(const struct client *c, const struct server *s)
 {
-	return s->is_replica && c->state == CLIENT_ACTIVE && c->seg.kept && !c->seg.shown_rows && !c->seg.retried &&
-	       (c->tx == CTX_NONE || c->tx == CTX_DEFERRED) && c->seg.role == ROLE_REPLICA;
+	return c->state == CLIENT_ACTIVE && moving_is_repeatable(c, s);
 }
 
 /* Between two statements of a transaction: nobody waits for an answer now.  A READ COMMITTED transaction that has only
  * read on a standby begins anew with its next statement; any other is over, and its next statement says so (C4). */
 static void lost_while_idle(struct client *c, const struct server *s, const struct pgerr *err)
 {
-	bool renewable = s->is_replica && plan_isolation(c) == 'c' && c->begin.read_only == SQL_YES && !c->tx_has_state;
+	bool renewable = c->tx == CTX_OPEN && plan_may_move(c);
 	relay_unlink(c);
-	if (renewable) {
-		c->tx = CTX_DEFERRED;
+	if (renewable && !RULE_BROKEN(C4)) {
+		moving_defer(c);
 		return;
 	}
 	c->tx = CTX_LOST;

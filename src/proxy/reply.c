@@ -18,6 +18,7 @@
 #include "proxy/database.h"
 #include "proxy/emit.h"
 #include "proxy/measure.h"
+#include "proxy/moving.h"
 #include "proxy/params.h"
 #include "proxy/pool.h"
 #include "proxy/relay_priv.h"
@@ -119,8 +120,7 @@ void reply_orphan(struct server *s) { reply_abandon(s); }
 static bool is_holding(const struct server *s)
 {
 	const struct client *c = s->client;
-	return c && s->is_replica && c->seg.kept && !c->seg.shown_rows && !c->seg.retried &&
-	       c->seg.role == ROLE_REPLICA && (c->tx == CTX_NONE || c->tx == CTX_DEFERRED) && !RULE_BROKEN(G1);
+	return c && moving_is_repeatable(c, s) && !RULE_BROKEN(G1);
 }
 
 static bool show(struct client *c, const void *p, size_t n)
@@ -197,9 +197,7 @@ static bool is_standby_error(const struct pgerr_fields *e)
 static bool may_retry(const struct server *s, const struct pgerr_fields *e)
 {
 	const struct client *c = s->client;
-	return c && !RULE_BROKEN(A8) && s->is_replica && c->state == CLIENT_ACTIVE && c->seg.kept &&
-	       !c->seg.shown_rows && !c->seg.retried && c->seg.role == ROLE_REPLICA &&
-	       (c->tx == CTX_NONE || c->tx == CTX_DEFERRED) && is_standby_error(e);
+	return c && !RULE_BROKEN(A8) && c->state == CLIENT_ACTIVE && is_standby_error(e) && moving_is_repeatable(c, s);
 }
 
 /* D5: somebody has deallocated what we had prepared there; nothing has run yet. */
@@ -261,7 +259,7 @@ static void retry(struct reply *r, bool needs_sync)
 {
 	struct server *s = r->s;
 	struct client *c = s->client;
-	enum server_role role = s->is_replica ? ROLE_PRIMARY : c->seg.role;
+	enum server_role role = s->is_replica || c->txf.on_standby ? ROLE_PRIMARY : c->seg.role;
 	r->from = r->to = r->p;
 	if (needs_sync && emit_sync(s, true) == EMIT_BROKEN)
 		return;
@@ -528,8 +526,6 @@ static void finish_own(struct server *s)
 		server_release(s);
 	} else if (c->seg.after) {
 		relay_after_done(c, failed);
-	} else if (c->seg.moving) {
-		relay_move_done(c);
 	} else if (c->seg.welcome) {
 		relay_welcome_done(c, s, failed ? c->failure : NULL);
 	}

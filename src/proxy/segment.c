@@ -4,6 +4,7 @@
  * same segment made it mean, and only then what the client's table says: neither has happened yet. */
 #include "proxy/segment.h"
 
+#include <ctype.h>
 #include "base/mem.h"
 #include "base/rules.h"
 #include "proxy/client.h"
@@ -262,6 +263,41 @@ static void scan_parse(struct scan *sc, struct segment_msg *m, const uint8_t *bo
 	add_text(sc, m->text, USE_NAMED);
 }
 
+static bool is_movable(enum route_tx tx) { return tx == ROUTE_TX_MOVABLE || tx == ROUTE_TX_READ_ONLY; }
+
+static bool is_word_at(const uint8_t *p, size_t n, const char *word)
+{
+	size_t len = strlen(word);
+	return len <= n && str_ieq((struct str){ (const char *)p, len }, str_of(word)) &&
+	       (len == n || !isalpha(p[len]));
+}
+
+/* C1: may one of the bound values be read as the present by a datetime input?  Words of that meaning, wherever they
+ * stand: in a range or an array, or in text that has nothing to do with it, which then costs a turn to the primary. */
+static bool says_now(const uint8_t *p, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		uint8_t first = p[i] | 0x20;
+		bool starts = i >= 4 && p[i - 4] == 0 && p[i - 3] == 0; /* behind its length */
+		if ((first != 'n' && first != 't' && first != 'y') || (i > 0 && isalpha(p[i - 1]) && !starts))
+			continue;
+		if (is_word_at(p + i, n - i, "now") || is_word_at(p + i, n - i, "today") ||
+		    is_word_at(p + i, n - i, "tomorrow") || is_word_at(p + i, n - i, "yesterday"))
+			return true;
+	}
+	return false;
+}
+
+static void note_values(const struct scan *sc, const uint8_t *values, size_t n)
+{
+	if (!is_movable(sc->policy.tx) || !says_now(values, n))
+		return;
+	sc->seg->shows_time = true;
+	if (sc->policy.tx == ROUTE_TX_MOVABLE && !RULE_BROKEN(C1))
+		add_verdict(sc->seg,
+		            (struct route_verdict){ .target = ROUTE_PRIMARY, .reason = REASON_TRANSACTION_TIME });
+}
+
 static void scan_bind(struct scan *sc, struct segment_msg *m, const uint8_t *body, size_t have, size_t len)
 {
 	struct msg_bind msg;
@@ -273,6 +309,8 @@ static void scan_bind(struct scan *sc, struct segment_msg *m, const uint8_t *bod
 	m->name = msg.statement;
 	m->rest = (uint32_t)(FRAME_HEAD_BYTES + msg.rest_offset);
 	m->text = find_text(sc, msg.statement);
+	sc->seg->keeps_portal |= msg.portal.n != 0;
+	note_values(sc, body + msg.rest_offset, have - msg.rest_offset);
 	if (m->text)
 		add_text(sc, m->text, USE_BOUND);
 	else
@@ -315,6 +353,7 @@ static void scan_execute(struct scan *sc, struct segment_msg *m, const uint8_t *
 		return;
 	}
 	sc->seg->executes = true;
+	sc->seg->keeps_portal |= msg.max_rows != 0;
 	m->portal = msg.portal;
 	struct stmt_text *text = find_portal_text(sc, msg.portal);
 	if (text) {
@@ -528,6 +567,7 @@ static bool scan_known(struct scan *sc)
 	put_fixed(seg, MSG_SYNC, sizeof execute_sync_bytes - EXECUTE_BYTES);
 	seg->end = SEGMENT_SYNC;
 	seg->executes = seg->known = seg->single = true;
+	note_values(sc, sc->p + seg->msgs[0].rest, seg->msgs[0].len - seg->msgs[0].rest);
 	add_text(sc, text, USE_EXECUTED);
 	return true;
 }
@@ -538,7 +578,7 @@ static void reset(struct segment *seg)
 	seg->n = seg->n_executed = 0;
 	seg->len = seg->large_len = 0;
 	seg->executes = seg->parses = seg->only_close = seg->unknown = seg->has_verdict = seg->shows_time = seg->known =
-	    seg->single = false;
+	    seg->single = seg->keeps_portal = false;
 	seg->shape = NULL;
 	seg->mentions = NULL;
 	seg->flags = seg->pins = 0;

@@ -342,8 +342,8 @@ void server_reset_done(struct server *s)
 	}
 	if (s->checking)
 		pool_check_done(s);
-	if (s->resetting == RESET_ROLLBACK) {
-		s->tx_spoiled = true;
+	if (s->resetting == RESET_ROLLBACK || s->resetting == RESET_COMMIT) {
+		s->tx_spoiled |= s->resetting == RESET_ROLLBACK;
 		server_settle_profile(s);
 	} else if (s->resetting == RESET_FULL || s->resetting == RESET_QUERY) {
 		bool unknown = s->resetting == RESET_QUERY;
@@ -389,8 +389,10 @@ void server_release(struct server *s)
 		server_set_state(s, SERVER_FENCED);
 		return;
 	}
+	bool commits = s->only_read && s->tx == MSG_TX_OPEN;
+	s->only_read = false;
 	if (s->tx != MSG_TX_IDLE) {
-		server_run_reset(s, RESET_ROLLBACK, "ROLLBACK");
+		server_run_reset(s, commits ? RESET_COMMIT : RESET_ROLLBACK, commits ? "COMMIT" : "ROLLBACK");
 		return;
 	}
 	if (s->profile == NULL || s->suspect) {
@@ -448,6 +450,8 @@ static void on_move(struct loop *loop, struct loop_msg *msg)
 	s->status = params_from_key(&m->to->params, m->status, m->status_len);
 	s->base = params_from_key(&m->to->params, m->base, m->base_len);
 	s->profile = params_ref(s->base);
+	if (!s->is_replica && p->du->primary_isolation == 0)
+		p->du->primary_isolation = s->default_isolation; /* this worker has not logged in itself yet (C2) */
 	TAILQ_INSERT_TAIL(&p->others, s, link);
 	p->n_others++;
 	s->move = NULL;

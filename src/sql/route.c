@@ -281,7 +281,7 @@ static enum route_reason reason_of_tx(const struct route_class *class, const str
 	case ROUTE_TX_MOVABLE:
 		if (class->declares)
 			return REASON_CURSOR_MAY_MOVE;
-		return class->shows_time ? REASON_TRANSACTION_TIME : REASON_READ;
+		return class->shows_time && !RULE_BROKEN(C1) ? REASON_TRANSACTION_TIME : REASON_READ;
 	case ROUTE_TX_NONE:
 		return class->declares ? REASON_CURSOR_MAY_MOVE : REASON_READ;
 	case ROUTE_TX_READ_ONLY:

@@ -92,6 +92,13 @@ def find_programs():
     return found[0]
 
 
+def is_running(pid):
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
 @dataclasses.dataclass(frozen=True)
 class LogLine:
     """One entry of a server's log."""
@@ -162,6 +169,7 @@ class Node(Endpoint):
                 pass
         self.process.wait()
         self.process = None
+        wait_until(lambda: not any(is_running(pid) for pid in victims), "its processes are gone: a new one needs their memory")
         (self.data / "postmaster.pid").unlink(missing_ok=True)
 
     def children(self):

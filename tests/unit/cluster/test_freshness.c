@@ -29,7 +29,9 @@ static struct scene make_scene(void)
 /* A sample is sent (the round begins) and has been answered. */
 static uint64_t sample(struct scene *sc, uint64_t target, uint64_t now_us)
 {
-	struct wal_round r = { .round = ++sc->round, .target = target, .flushed = target, .reachable = target, .sent_us = now_us };
+	struct wal_round r = {
+		.round = ++sc->round, .target = target, .flushed = target, .reachable = target, .sent_us = now_us
+	};
 	wal_rounds_add(&sc->rounds, &r);
 	return r.round;
 }

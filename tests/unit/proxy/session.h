@@ -65,6 +65,7 @@ static inline struct session *session_new(const char *ini)
 		                     .startup = params_ref(empty),
 		                     .home = params_ref(empty),
 		                     .session = params_ref(empty),
+		                     .view = params_ref(empty),
 		                     .sql_options.std_strings = true,
 		                     .routing = config_routing(x->config, x->du.conf, NULL, NULL) };
 	return x;

@@ -94,7 +94,7 @@ static void begin(const char *sql)
 /* The first statement of that transaction has been sent. */
 static void open_on(bool replica)
 {
-	server.is_replica = replica;
+	server.is_replica = c->txf.on_standby = replica;
 	c->srv = &server;
 	c->tx = CTX_OPEN;
 }
@@ -292,10 +292,19 @@ static void test_deferred_transaction_that_ends_at_once(void **state)
 
 /* --- the first statement of a transaction --- */
 
-static void test_transactions_that_may_write_begin_on_the_primary(void **state)
+static void test_transactions_that_may_write_begin_on_a_replica(void **state)
 {
 	(void)state;
 	begin("begin");
+	assert_forward("select 1", ROLE_REPLICA, REASON_READ);
+	assert_forward("select * from t", ROLE_PRIMARY, REASON_UNKNOWN_RELATION);
+	assert_forward("declare c cursor for select 1", ROLE_PRIMARY, REASON_CURSOR_MAY_MOVE);
+	assert_forward("savepoint a", ROLE_PRIMARY, REASON_IN_TRANSACTION);
+	assert_forward("set local work_mem = '1MB'", ROLE_PRIMARY, REASON_IN_TRANSACTION);
+	c->tx = CTX_NONE;
+	begin("begin isolation level read uncommitted read write");
+	assert_forward("select 1", ROLE_REPLICA, REASON_READ);
+	c->routing.transaction_reads = TRANSACTION_READS_PRIMARY;
 	assert_forward("select 1", ROLE_PRIMARY, REASON_TRANSACTION_READS);
 	c->tx = CTX_NONE;
 	begin("begin isolation level repeatable read");
@@ -403,11 +412,153 @@ static void test_read_committed_moves(void **state)
 	assert_int_equal(plan.role, ROLE_PRIMARY);
 	assert_plan("select * from t", PLAN_MOVE);
 	put_statement("select * from t");
-	msg_put_flush(&ww); /* not a whole segment */
+	msg_put_flush(&ww);
+	look(false);
+	assert_action(PLAN_MOVE);
+	c->txf.has_state = true; /* a cursor, a savepoint */
+	assert_plan("set work_mem = '1MB'", PLAN_REJECT);
+}
+
+/* What may write leaves nothing on a replica, and leaves it at the first statement that is not a proved read. */
+static void test_transactions_that_may_write_move(void **state)
+{
+	(void)state;
+	static const char *const moving[] = {
+		"insert into t values (1)",
+		"select * from t",
+		"select 1 for update",
+		"savepoint a",
+		"set local work_mem = '1MB'",
+		"set transaction isolation level serializable",
+		"declare c cursor for select 1",
+		"fetch 1 from c",
+		"lock table t",
+		"set constraints all deferred",
+		"begin",
+		"commit and chain",
+		"rollback and chain",
+		"prepare transaction 'x'",
+		"select pg_backend_pid()",
+		"show transaction_read_only",
+		"select 1; commit",
+	};
+	begin("begin");
+	open_on(true);
+	for (size_t i = 0; i < ARRAY_LEN(moving); i++) {
+		msg_put_query(&ww, str_of(moving[i]));
+		look(false);
+		if (plan.action != PLAN_MOVE)
+			fail_msg("%s: %s", moving[i], action_names[plan.action]);
+		assert_int_equal(plan.role, ROLE_PRIMARY);
+	}
+	assert_plan("select 1", PLAN_CONTINUE);
+	assert_int_equal(plan.role, ROLE_REPLICA);
+	assert_plan("commit", PLAN_CONTINUE);
+	assert_plan("rollback", PLAN_CONTINUE);
+	msg_put_query(&ww, STR(";"));
 	look(false);
 	assert_action(PLAN_CONTINUE);
-	c->tx_has_state = true; /* a cursor, a savepoint */
+	msg_put_sync(&ww);
+	look(false);
+	assert_action(PLAN_CONTINUE);
+	c->tx = CTX_FAILED; /* whose end is there */
+	assert_plan("insert into t values (1)", PLAN_CONTINUE);
+}
+
+/* A portal that outlives its segment would be lost in a move. */
+static void test_portals_do_not_stay_on_a_replica(void **state)
+{
+	(void)state;
+	for (int open = 0; open < 2; open++) {
+		c->tx = CTX_NONE;
+		begin("begin");
+		if (open)
+			open_on(true);
+		enum plan_action away = open ? PLAN_MOVE : PLAN_FORWARD;
+		msg_put_parse(&ww, STR(""), STR("select 1"), NULL, 0);
+		msg_put_bind(&ww, STR("p"), STR(""), NULL, 0);
+		msg_put_execute(&ww, STR("p"), 0);
+		msg_put_sync(&ww);
+		look(false);
+		assert_action(away);
+		assert_int_equal(plan.role, ROLE_PRIMARY);
+		msg_put_parse(&ww, STR(""), STR("select 1"), NULL, 0);
+		msg_put_bind(&ww, STR(""), STR(""), NULL, 0);
+		msg_put_execute(&ww, STR(""), 50);
+		msg_put_sync(&ww);
+		look(false);
+		assert_action(away);
+		assert_int_equal(plan.role, ROLE_PRIMARY);
+		msg_put_parse(&ww, STR(""), STR("select 1"), NULL, 0);
+		msg_put_flush(&ww);
+		look(false);
+		assert_action(open ? PLAN_CONTINUE : PLAN_FORWARD);
+		assert_int_equal(plan.role, ROLE_REPLICA);
+		put_statement("select 1");
+		msg_put_flush(&ww); /* nobody knows what comes next */
+		look(false);
+		assert_action(away);
+		assert_int_equal(plan.role, ROLE_PRIMARY);
+	}
+}
+
+static void bind_value(const char *value)
+{
+	struct str v = str_of(value);
+	msg_put_parse(&ww, STR(""), STR("select $1"), NULL, 0);
+	msg_put_bind(&ww, STR(""), STR(""), &v, 1);
+	msg_put_execute(&ww, STR(""), 0);
+	msg_put_sync(&ww);
+	look(false);
+}
+
+static void test_rule_c1_transaction_time_does_not_move(void **state)
+{
+	(void)state;
+	begin("begin");
+	assert_forward("select now()", ROLE_PRIMARY, REASON_TRANSACTION_TIME);
+	assert_forward("select current_date", ROLE_PRIMARY, REASON_TRANSACTION_TIME);
+	bind_value("Now");
+	assert_int_equal(plan.role, ROLE_PRIMARY);
+	bind_value("[yesterday,)");
+	assert_int_equal(plan.role, ROLE_PRIMARY);
+	bind_value("now                                                              -infinity"); /* of a length that is
+	                                                                                             a letter */
+	assert_int_equal(plan.role, ROLE_PRIMARY);
+	bind_value("I know the todays");
+	assert_int_equal(plan.role, ROLE_REPLICA);
+	struct stmt_text *text =
+	    stmt_texts_intern(&x->worker.texts, (const uint8_t *)"select $1\0\0", sizeof "select $1\0\0");
+	client_stmts_set_unnamed(&c->stmts, &x->worker.texts, text);
+	stmt_text_unref(&x->worker.texts, text);
+	struct str today = STR("today"); /* to a statement that is known already */
+	msg_put_bind(&ww, STR(""), STR(""), &today, 1);
+	msg_put_execute(&ww, STR(""), 0);
+	msg_put_sync(&ww);
+	look(false);
+	assert_true(seg->known);
+	assert_int_equal(plan.role, ROLE_PRIMARY);
+	open_on(true);
+	assert_plan("select now()", PLAN_MOVE);
+	c->tx = CTX_NONE;
+	c->srv = NULL;
+	begin("begin read only");
+	assert_forward("select now()", ROLE_REPLICA, REASON_READ);
+	open_on(true);
+	assert_true(plan_may_move(c));
+	c->txf.shows_time = true;
+	assert_false(plan_may_move(c));
 	assert_plan("set work_mem = '1MB'", PLAN_REJECT);
+}
+
+static void test_rule_c2_set_transaction_comes_too_late(void **state)
+{
+	(void)state;
+	begin("begin");
+	c->txf.ran = true; /* it has read on a replica, which it has left */
+	assert_forward("set transaction isolation level repeatable read", ROLE_PRIMARY, REASON_IN_TRANSACTION);
+	assert_false(plan_takes_snapshot(seg));
+	assert_plan("commit", PLAN_LOCAL);
 }
 
 static void test_rule_c5_repeatable_read_does_not_move(void **state)
@@ -464,13 +615,17 @@ int main(void)
 		CASE(test_rule_a3_begin_is_deferred_only_when_nothing_ran),
 		CASE(test_rule_c3_notices_and_errors_are_the_servers),
 		CASE(test_deferred_transaction_that_ends_at_once),
-		CASE(test_transactions_that_may_write_begin_on_the_primary),
+		CASE(test_transactions_that_may_write_begin_on_a_replica),
 		CASE(test_read_only_transactions_begin_on_a_replica),
 		CASE(test_rule_c2_isolation_comes_from_defaults_too),
 		CASE(test_rule_c5_a_dump_reads_the_primary),
 		CASE(test_open_transaction_stays_where_it_is),
 		CASE(test_read_only_transaction_on_its_replica),
 		CASE(test_read_committed_moves),
+		CASE(test_transactions_that_may_write_move),
+		CASE(test_portals_do_not_stay_on_a_replica),
+		CASE(test_rule_c1_transaction_time_does_not_move),
+		CASE(test_rule_c2_set_transaction_comes_too_late),
 		CASE(test_rule_c5_repeatable_read_does_not_move),
 		CASE(test_lost_transaction),
 	};
