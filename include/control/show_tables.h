@@ -12,6 +12,8 @@ extern const struct show_table show_clients, show_servers, show_sockets, show_ac
     show_host_pools;
 /* show_queries.c: from proxy/measure.h */
 extern const struct show_table show_queries, show_applications, show_latencies;
+/* advice_watch.c */
+extern const struct show_table show_advice;
 /* show_misc.c */
 extern const struct show_table show_config, show_version, show_state, show_mem, show_replicas, show_peers,
     show_peer_pools, show_dns_hosts, show_dns_zones, show_workers;

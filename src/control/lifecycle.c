@@ -24,6 +24,7 @@
 #include "cluster/monitor.h"
 #include "cluster/setup.h"
 #include "control/admin.h"
+#include "control/advice.h"
 #include "control/ask.h"
 #include "control/http.h"
 #include "control/listener.h"
@@ -407,6 +408,7 @@ static bool start_threads(void)
 	bool ok = workers_start(self.runtime, n);
 	if (ok) {
 		stats_log_start(self.loop, cfg);
+		advice_start(self.loop);
 		http_start();
 	} else {
 		log_fatal(NULL, "could not start %u worker threads", n);
@@ -422,6 +424,7 @@ static void end_all(void)
 {
 	listeners_close();
 	stats_log_stop();
+	advice_stop();
 	ask_stop();
 	loop_timer_start_periodic(&self.drain, DRAIN_LOOK_US);
 	while (!ask_is_quiet())

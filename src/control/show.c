@@ -100,7 +100,7 @@ static const struct show_table *const tables[] = {
 	&show_state,          &show_mem,       &show_version,      &show_peers,
 	&show_peer_pools,     &show_dns_hosts, &show_dns_zones,    &show_sockets,
 	&show_active_sockets, &show_fds,       &show_queries,      &show_applications,
-	&show_latencies,
+	&show_latencies,      &show_advice,
 };
 
 size_t show_count(void) { return ARRAY_LEN(tables); }

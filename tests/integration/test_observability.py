@@ -1,7 +1,9 @@
 """What operators see of the queries: the slow-query log, SHOW QUERIES, SHOW APPLICATIONS, metrics."""
+import contextlib
 import json
 import os
 import re
+import threading
 
 import pytest
 from harness import wire
@@ -245,3 +247,41 @@ def test_promtool(proxy, workspace):
         client.query("select 1 / 0", check=False)
     path = workspace.write(proxy.folder / "metrics.txt", proxy.http_get("/metrics")[1])
     workspace.run("bash", "-c", f"promtool check metrics <{path}")
+
+
+# --- SHOW ADVICE ---
+
+
+@contextlib.contextmanager
+def working(proxy, sql, clients):
+    stop = threading.Event()
+
+    def work():
+        with proxy.connect() as client:
+            while not stop.is_set():
+                client.query(sql)
+    threads = [threading.Thread(target=work) for _ in range(clients)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def test_advice_for_a_pool_that_is_too_small(pgweir):
+    """One server for four clients whose statements sleep: twice as many would serve twice as much."""
+    proxy = pgweir(settings={"default_pool_size": 1})
+
+    def advice():
+        rows = [row for row in proxy.admin("show advice") if row["host"].endswith(str(proxy.cluster.primary.port))]
+        waits = rows and rows[0]["rate_by_busy"] and int(rows[0]["wait_us"]) > int(rows[0]["target_us"])
+        return rows[0] if waits and rows[0]["advised_size"] and "try more" in rows[0]["reason"] else None
+    assert proxy.admin("show advice") == [] or advice() is None
+    with working(proxy, "select txid_current(), pg_sleep(0.02)", 4):
+        row = wait_until(advice, "there is advice")
+    assert (row["pool_size"], row["advised_size"], row["not_needed"]) == ("1", "2", "0")
+    assert float(row["waiting"]) > 0.5 and int(row["service_us"]) > 20000
+    assert re.fullmatch(r"1:\d+", row["rate_by_busy"])
