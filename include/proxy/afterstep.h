@@ -23,7 +23,7 @@ struct client;
 struct server;
 
 /* bit, the part's functions */
-#define AFTER_PARTS(X) X(SETTINGS, settings_after)
+#define AFTER_PARTS(X) X(SETTINGS, settings_after) X(PINS, pins_after)
 enum after_bit {
 #define AFTER_BIT_ENUM(id, part) AFTER_BIT_##id,
 	AFTER_PARTS(AFTER_BIT_ENUM)

@@ -52,6 +52,7 @@ enum reset_kind {
 	RESET_NOTHING,
 	RESET_ROLLBACK, /* ends a transaction that its client has left */
 	RESET_COMMIT,   /* the same for one that has only read: settings made in it stay (C7) */
+	RESET_SEED,     /* random() must not go on where a client has set it */
 	RESET_FULL,     /* DISCARD ALL: as new, but for what it may have kept prepared */
 	RESET_QUERY,    /* another server_reset_query: who knows what is left; a RESET_FULL follows */
 };
@@ -134,6 +135,7 @@ struct server {
 	struct limit *application; /* counts there while its client has it; NULL: no limit */
 	bool checking;             /* server_check_query runs; counts in pool->n_checking */
 	char default_isolation;    /* C2: 'u' 'c' 'r' 's', as the server's default for this login */
+	bool seeded;               /* setseed() was called: seeded anew before the next client (E4) */
 	bool suspect;              /* a statement may have changed session state that we do not track */
 	bool dirty;                /* never to be reused: closed when its client leaves it */
 	bool error_seen;           /* an ErrorResponse since the last ReadyForQuery */

@@ -394,9 +394,11 @@ const struct show_table show_fds = { "FDS",          "file descriptors; secrets 
 /* --- PINS --- */
 
 static const struct show_column pins_columns[] = {
-	{ "client", SHOW_TEXT },           { "user", SHOW_TEXT },         { "database", SHOW_TEXT },
-	{ "application_name", SHOW_TEXT }, { "server", SHOW_TEXT },       { "reasons", SHOW_TEXT },
-	{ "connect_time", SHOW_TEXT },     { "request_time", SHOW_TEXT },
+	{ "client", SHOW_TEXT },       { "user", SHOW_TEXT },
+	{ "database", SHOW_TEXT },     { "application_name", SHOW_TEXT },
+	{ "server", SHOW_TEXT },       { "reasons", SHOW_TEXT },
+	{ "connect_time", SHOW_TEXT }, { "request_time", SHOW_TEXT },
+	{ "pinned_time", SHOW_TEXT },  { "age", SHOW_INT },
 };
 
 /* Every reason, in the order of sql/facts.h. */
@@ -435,6 +437,8 @@ static void pins_collect(struct worker *w, struct show_query *q)
 		put_pins(r, c->pins);
 		show_time(r, c->connected_us);
 		show_time(r, c->request_us);
+		show_time(r, c->pinned_us);
+		show_u64(r, (loop_now_us(w->loop) - c->pinned_us) / 1000000);
 	}
 }
 

@@ -51,7 +51,8 @@ static void ask(struct client *c, struct server *s)
 bool afterstep_start(struct client *c)
 {
 	struct server *s = c->srv;
-	if (!c->after_wants || s->state == SERVER_CLOSING || s->dirty) {
+	/* A server that is closed when its client leaves is asked as long as the client keeps it. */
+	if (!c->after_wants || s->state == SERVER_CLOSING || (s->dirty && !c->pins)) {
 		c->after_wants = 0;
 		return false;
 	}

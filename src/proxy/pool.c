@@ -535,6 +535,16 @@ bool pool_pin(struct server *s)
 	return true;
 }
 
+/* The same budget that it was taken from: the pool may have another by now. */
+bool pool_unpin(struct server *s)
+{
+	if (!limit_take(&s->budget->connections, pool_size(s->pool)))
+		return false;
+	s->pinned = false;
+	atomic_fetch_sub(&s->budget->pinned, 1);
+	return true;
+}
+
 /* --- news of servers --- */
 
 void pool_on_server_ready(struct server *s)

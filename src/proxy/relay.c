@@ -18,6 +18,7 @@
 #include "proxy/measure.h"
 #include "proxy/moving.h"
 #include "proxy/params.h"
+#include "proxy/pins.h"
 #include "proxy/plan.h"
 #include "proxy/pool.h"
 #include "proxy/relay_priv.h"
@@ -88,7 +89,7 @@ static void let_go(struct client *c)
 {
 	struct server *s = c->srv;
 	enum server_role role = role_of(s);
-	if (c->kept[role] == s || (keeps_servers(c) && !c->kept[role] && s->state != SERVER_CLOSING)) {
+	if (keeps_servers(c) && (c->kept[role] == s || !c->kept[role]) && s->state != SERVER_CLOSING) {
 		c->kept[role] = s;
 		c->srv = NULL;
 		s->needs_reset_query = true;
@@ -715,13 +716,9 @@ static void end_of_transaction(struct client *c, struct server *s)
 
 static void take_pins(struct client *c, struct server *s, bool failed)
 {
-	uint32_t pins = tracking_take_pins(c, c->seg.pins);
-	if (failed && c->seg.shape)
-		pins &= SQL_PIN_UNKNOWN | SQL_PIN_ADVISORY_LOCK | SQL_PIN_LOADED | SQL_PIN_CUSTOM | SQL_PIN_SETSEED |
-		        SQL_PIN_PREPARED; /* the rest rolls back */
-	if (failed && s->last_error_syntax)
-		pins &= SQL_PIN_PREPARED;
-	relay_pin(c, s, pins);
+	relay_pin(c, s, pins_that_last(c, s, tracking_take_pins(c, c->seg.pins), failed));
+	if (c->pins && c->state != CLIENT_CLOSING)
+		pins_note_segment(c);
 }
 
 void relay_pin(struct client *c, struct server *s, uint32_t pins)
@@ -739,8 +736,10 @@ void relay_pin(struct client *c, struct server *s, uint32_t pins)
 		return;
 	}
 	measure_pins(c, pins & ~c->pins);
+	if (!c->pins)
+		c->pinned_us = loop_now_us(c->worker->loop);
 	c->pins |= pins;
-	s->dirty = true;
+	pins_mark_server(s, pins);
 }
 
 static void note_time(struct client *c)

@@ -312,8 +312,8 @@ static bool lived_long_enough(const struct server *s)
 static bool must_close(const struct server *s)
 {
 	/* base: opened with one client's settings, to which RESET would lead the next one. */
-	return s->dirty || s->dedicated || s->pinned || (s->base->n > 1 && s->needs_reset_query) ||
-	       server_is_outdated(s) || lived_long_enough(s);
+	return s->dirty || s->dedicated || (s->base->n > 1 && s->needs_reset_query) || server_is_outdated(s) ||
+	       lived_long_enough(s);
 }
 
 void server_settle_profile(struct server *s)
@@ -369,6 +369,15 @@ static enum reset_kind reset_kind_of(const char *sql)
 	return str_ieq(text, STR("DISCARD ALL")) ? RESET_FULL : RESET_QUERY;
 }
 
+/* E4: the next client's random() must not be what the last one has made of it. */
+static void seed(struct server *s)
+{
+	char sql[80];
+	double r = (double)(worker_random(s->pool->worker) >> 11) / (double)(1ull << 52) - 1;
+	snprintf(sql, sizeof sql, "SELECT pg_catalog.setseed(%.17f)", r);
+	server_run_reset(s, RESET_SEED, sql);
+}
+
 /* Every way back to the pool leads through here, as often as it takes: each step ends in this function again. */
 void server_release(struct server *s)
 {
@@ -380,7 +389,7 @@ void server_release(struct server *s)
 		server_set_state(s, SERVER_DRAINING);
 		return;
 	}
-	if (must_close(s)) {
+	if (must_close(s) || (s->pinned && !pool_unpin(s))) {
 		s->expected_close = true;
 		server_close(s, s->dirty || s->pinned ? "its client's session state went with it" : "replaced");
 		return;
@@ -397,6 +406,11 @@ void server_release(struct server *s)
 	}
 	if (s->profile == NULL || s->suspect) {
 		server_run_reset(s, RESET_FULL, "DISCARD ALL");
+		return;
+	}
+	if (s->seeded && !RULE_BROKEN(E4)) {
+		s->seeded = false;
+		seed(s);
 		return;
 	}
 	if (s->needs_reset_query && *du->config->server_reset_query) {

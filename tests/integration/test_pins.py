@@ -1,0 +1,156 @@
+"""State that keeps a client's backend: as long as it is there, and no longer."""
+import pytest
+from harness.system import wait_until
+from harness.wire import extended, sync
+
+SCHEMA = """
+create table t(i int);
+create table made(id serial, note text);
+create function unlocks() returns bool language sql as 'select pg_advisory_unlock(7)';
+"""
+
+
+@pytest.fixture
+def database(cluster):
+    name = cluster.create_database(SCHEMA)
+    yield name
+    cluster.drop_database(name)
+
+
+@pytest.fixture
+def proxy(pgweir, database):
+    return pgweir(settings={"default_pool_size": 1, "max_pinned": 5, "workers": 1, "route": "primary"})
+
+
+def pins(proxy):
+    return [row["reasons"] for row in proxy.admin("show pins")]
+
+
+def is_free(proxy):
+    wait_until(lambda: not pins(proxy), "the pin has ended")
+
+
+# what makes it, what still needs it (a query and its answer), what ends it
+STATES = {
+    "temporary table": ("TEMP", "create temp table x as select 5 as i", ("select i from x", "5"), "drop table x"),
+    "temporary view": ("TEMP", "create temp view v as select 6 as i", ("select i from v", "6"), "drop view v"),
+    "discarded": ("TEMP", "create temp table x as select 5 as i", ("select i from x", "5"), "discard temp"),
+    "made new": ("TEMP", "create temp table x as select 5 as i", ("select i from x", "5"), "discard all"),
+    "cursor": ("HOLD_CURSOR", "begin; declare c cursor with hold for select 7; commit", ("fetch c", "7"), "close c"),
+    "all cursors": ("HOLD_CURSOR", "begin; declare c cursor with hold for select 7; commit", ("fetch c", "7"), "close all"),
+    "advisory lock": ("ADVISORY_LOCK", "select pg_advisory_lock(7)",
+                      ("select count(*) from pg_locks where locktype = 'advisory'", "1"), "select pg_advisory_unlock(7)"),
+    "unlocked by a function": ("ADVISORY_LOCK", "select pg_advisory_lock(7)",
+                               ("select count(*) from pg_locks where locktype = 'advisory'", "1"), "select unlocks()"),
+    "channel": ("LISTEN", "listen c", ("select pg_listening_channels()", "c"), "unlisten c"),
+    "all channels": ("LISTEN", "listen c", ("select pg_listening_channels()", "c"), "unlisten *"),
+}
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_rule_e2_a_pin_ends_with_what_it_was_for(proxy, database, name):
+    reason, makes, (asks, answer), ends = STATES[name]
+    with proxy.connect(database=database) as client, proxy.connect(database=database) as other:
+        client.query(makes)
+        assert pins(proxy) == [reason]
+        assert other.value("select count(*) from pg_class where relname in ('x', 'v')") in "01"
+        assert client.value(asks) == answer
+        client.query(ends)
+        is_free(proxy)
+        assert client.value("select 1") == other.value("select 1")
+        assert client.query(asks, check=False).rows != [(answer,)]
+
+
+def test_rule_e2_what_is_undone_pins_nobody_for_long(proxy, database):
+    """ON COMMIT DROP, a savepoint that is rolled back, a transaction that fails: by the end of the transaction."""
+    with proxy.connect(database=database) as client:
+        for statements in (["create temp table x(i int) on commit drop", "insert into x values (1)"],
+                           ["savepoint s", "create temp table x(i int)", "rollback to s"],
+                           ["create temp table x(i int)", "select 1/0"],
+                           ["declare c cursor with hold for select 1", "close c"],
+                           ["listen c", "unlisten c"]):
+            client.query("begin")
+            for sql in statements:
+                client.query(sql, check=False)
+            client.query("commit")
+            is_free(proxy)
+
+
+def test_rule_e2_what_is_left_keeps_the_pin(proxy, database):
+    with proxy.connect(database=database) as client:
+        client.query("create temp table x(i int)")
+        client.query("create temp table y(i int)")
+        client.query("select pg_advisory_lock(1), pg_advisory_lock(2)")
+        client.query("drop table x")
+        client.query("select pg_advisory_unlock(1)")
+        client.query("table y")
+        assert pins(proxy) == ["TEMP,ADVISORY_LOCK"]
+        client.query("drop table y")
+        client.query("table t")
+        assert pins(proxy) == ["ADVISORY_LOCK"]
+        client.query("select pg_advisory_unlock(2)")
+        is_free(proxy)
+
+
+def test_rule_e5_no_backend_with_a_temporary_schema_is_used_again(cluster, proxy, database):
+    with proxy.connect(database=database) as client:
+        client.query("create temp table x(i int)")
+        dirty = client.value("select pg_backend_pid()")
+        client.query("drop table x")
+        is_free(proxy)
+        wait_until(lambda: not cluster.primary.query(f"select from pg_stat_activity where pid = {dirty}"), "it is closed")
+        assert client.value("select pg_my_temp_schema()") == "0"
+
+
+def test_rule_e4_random_is_seeded_anew(cluster, proxy, database):
+    """A seed belongs to its client, on one backend; the next client's numbers are not what it makes of them."""
+    with proxy.connect(database=database) as client:
+        client.query("select setseed(0.5)")
+        first = client.value("select random()")
+        with proxy.connect(database=database) as other:
+            other.query("select random()")
+        second = client.value("select random()")
+        assert pins(proxy) == ["SETSEED"]
+    private = cluster.primary.connect(database=database)
+    with private:
+        private.query("select setseed(0.5)")
+        numbers = [private.value("select random()") for _ in range(20)]
+    assert [first, second] == numbers[:2]
+    wait_until(lambda: not pins(proxy), "the client has gone")
+    proxy.admin("reconnect")
+    with proxy.connect(database=database) as client:
+        client.query("select setseed(0.5)")
+        backend = client.value("select pg_backend_pid()")
+    with proxy.connect(database=database) as other:
+        assert other.value("select random()") not in numbers
+        assert other.value("select pg_backend_pid()") == backend
+
+
+def test_a_backend_is_used_again_where_nothing_is_left(cluster, proxy, database):
+    with proxy.connect(database=database) as client:
+        client.query("listen c")
+        client.query("begin; declare c cursor with hold for select 7; commit")
+        client.query("select pg_advisory_lock(9)")
+        backend = client.value("select pg_backend_pid()")
+    with proxy.connect(database=database) as other:
+        wait_until(lambda: other.value("select pg_backend_pid()") == backend, "the pinned backend is everybody's again")
+        assert other.value("select count(*) from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()") == "0"
+        assert other.query("select pg_listening_channels()").rows == []
+        assert other.query("table pg_cursors").rows == []
+
+
+def test_show_pins_tells_the_age(proxy, database):
+    with proxy.connect(database=database) as client:
+        client.query("create temp table x(i int)")
+        (row,) = proxy.admin("show pins")
+        assert row["reasons"] == "TEMP" and int(row["age"]) >= 0 and row["pinned_time"] >= row["connect_time"]
+
+
+def test_a_pinned_clients_pipeline_goes_on_behind_the_probe(proxy, database):
+    with proxy.connect(database=database) as client:
+        client.send(extended("create temp table x(i int)"), sync(), extended("insert into x values (3)"), sync(), extended("table x"),
+                    sync(), extended("drop table x"), sync(), extended("select 8"), sync())
+        answers = [client.brief_until_ready() for _ in range(5)]
+        assert answers[2] == ["1", "2", "T", "D 3", "C SELECT 1", "Z I"]
+        assert answers[4] == ["1", "2", "T", "D 8", "C SELECT 1", "Z I"]
+        is_free(proxy)
