@@ -72,18 +72,19 @@ struct host {
 
 struct cluster {
 	unsigned n_hosts;
-	struct host *hosts;             /* owned; n_hosts entries, sorted by name and port */
-	char *label;                    /* owned; "h1:5432,h2:5432" for the log */
-	_Atomic uint64_t round;         /* the newest round begun */
-	_Atomic(struct host *) primary; /* NULL: none, or two of equal timelines (B7) */
-	_Atomic uint32_t role_epoch;    /* grows with each change of any host's role */
-	_Atomic uint64_t want_round;    /* somebody waits for a proof of a round newer than this ... */
-	_Atomic uint64_t want_until_us; /* ... until then */
-	_Atomic bool serving;           /* the monitor works on that, and will look at both again before it stops */
-	_Atomic bool woken;             /* the monitor has been told and has not looked yet */
-	struct loop_msg wake;           /* the monitor's; posted at most once at a time */
-	void *monitor;                  /* the monitor's own part, owned and used by its thread */
-	LIST_ENTRY(cluster) link;       /* in the registry */
+	struct host *hosts;              /* owned; n_hosts entries, sorted by name and port */
+	char *label;                     /* owned; "h1:5432,h2:5432" for the log */
+	_Atomic uint64_t round;          /* the newest round begun */
+	_Atomic(struct host *) primary;  /* NULL: none, or two of equal timelines (B7) */
+	_Atomic bool waits_for_standbys; /* the primary has synchronous_standby_names (B1) */
+	_Atomic uint32_t role_epoch;     /* grows with each change of any host's role */
+	_Atomic uint64_t want_round;     /* somebody waits for a proof of a round newer than this ... */
+	_Atomic uint64_t want_until_us;  /* ... until then */
+	_Atomic bool serving;            /* the monitor works on that, and will look at both again before it stops */
+	_Atomic bool woken;              /* the monitor has been told and has not looked yet */
+	struct loop_msg wake;            /* the monitor's; posted at most once at a time */
+	void *monitor;                   /* the monitor's own part, owned and used by its thread */
+	LIST_ENTRY(cluster) link;        /* in the registry */
 };
 
 /* --- registry: any thread, takes a mutex; at start-up, reload and login only --- */

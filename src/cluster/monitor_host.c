@@ -38,7 +38,8 @@ static const char settings[] =
 	" CASE WHEN pg_is_in_recovery() THEN (pg_stat_get_wal_receiver()).received_tli END,"                           \
 	" (pg_control_checkpoint()).timeline_id,"                                                                      \
 	" CASE WHEN pg_is_in_recovery() THEN pg_snapshot_xmax(pg_current_snapshot())::text END,"                       \
-	" (1e6 * extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()))::int8;"                      \
+	" (1e6 * extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()))::int8,"                      \
+	" current_setting('synchronous_standby_names') <> '';"                                                         \
 	"PREPARE pgweir_sample AS SELECT pg_current_wal_insert_lsn(), pg_current_wal_flush_lsn();"                     \
 	"PREPARE pgweir_poll AS SELECT pg_last_wal_replay_lsn(), (pg_stat_get_wal_receiver()).received_tli;"
 #define HELLO_TAIL                                                                                                     \
@@ -197,6 +198,9 @@ static void got_probe(struct mon_host *h, const PGresult *res, uint64_t now_us)
 	f->lsn = lsn;
 	f->replay_age_us = get_u64(res, 7);
 	uint32_t timeline = f->timeline;
+	if (!f->in_recovery)
+		atomic_store_explicit(&h->mc->c->waits_for_standbys, strcmp(PQgetvalue(res, 0, 8), "t") == 0,
+		                      memory_order_release);
 	if (f->in_recovery) {
 		f->timeline = standby_timeline(h, (uint32_t)get_u64(res, 4), (uint32_t)get_u64(res, 5));
 		atomic_store_explicit(&h->host->recovery_xmax, get_u64(res, 6), memory_order_release);

@@ -263,6 +263,25 @@ def test_rule_c8_a_transaction_survives_the_promotion_of_its_standby(new_cluster
     assert standby.value(READ, database=database) == "3"
 
 
+def test_rule_b1_a_transaction_never_sees_a_commit_and_then_not(new_cluster, pgweir):
+    """The synchronous standby is away: a commit waits for it, shown by the other standby and not yet by the primary."""
+    cluster = new_cluster()
+    database = cluster.create_database(SCHEMA)
+    cluster.primary.reload(synchronous_standby_names="nobody")
+    proxy = pgweir(on=cluster, settings={"replica_wait": "20s"}).wait_for_replicas(database)
+    with proxy.connect(database=database) as client, cluster.primary.connect(database=database) as writer:
+        client.query("/* pgweir: route=primary */ select 'known'")
+        writer.send(query("insert into t values (777)"))
+        wait_until(lambda: cluster.standby.value(READ, database=database) == "3", "the standby shows the commit")
+        assert cluster.primary.value(READ, database=database) == "2"
+        client.query("begin")
+        first = int(client.value(READ))
+        assert int(client.value("select count(*) from t where txid_current_if_assigned() is null")) >= first
+        client.query("commit")
+        cluster.primary.reload(synchronous_standby_names="")
+        writer.read_until_ready()
+
+
 @contextlib.contextmanager
 def paused(standby):
     standby.pause_replay()

@@ -20,6 +20,7 @@
 
 struct session {
 	struct worker worker;
+	struct cluster cluster;
 	struct shared_db db;
 	struct dbfacts facts;
 	struct dbuser du;
@@ -46,6 +47,7 @@ static inline struct session *session_new(const char *ini)
 	pthread_mutex_init(&x->facts.mutex, NULL);
 	x->facts.used = true;
 	x->facts.version = x->facts.ddl_seq = x->facts.proved_seq = 1;
+	x->db.cluster = &x->cluster;
 	x->du = (struct dbuser){ .worker = &x->worker,
 		                 .config = x->config,
 		                 .conf = config_database(x->config, STR("app")),

@@ -551,6 +551,18 @@ static void test_rule_c1_transaction_time_does_not_move(void **state)
 	assert_plan("set work_mem = '1MB'", PLAN_REJECT);
 }
 
+static void test_rule_b1_no_moves_while_commits_wait_for_standbys(void **state)
+{
+	(void)state;
+	begin("begin");
+	assert_forward("select 1", ROLE_REPLICA, REASON_READ);
+	atomic_store(&x->db.cluster->waits_for_standbys, true);
+	assert_forward("select 1", ROLE_PRIMARY, REASON_TRANSACTION_READS);
+	c->tx = CTX_NONE;
+	begin("begin read only");
+	assert_forward("select 1", ROLE_REPLICA, REASON_READ);
+}
+
 static void test_rule_c2_set_transaction_comes_too_late(void **state)
 {
 	(void)state;
@@ -625,6 +637,7 @@ int main(void)
 		CASE(test_transactions_that_may_write_move),
 		CASE(test_portals_do_not_stay_on_a_replica),
 		CASE(test_rule_c1_transaction_time_does_not_move),
+		CASE(test_rule_b1_no_moves_while_commits_wait_for_standbys),
 		CASE(test_rule_c2_set_transaction_comes_too_late),
 		CASE(test_rule_c5_repeatable_read_does_not_move),
 		CASE(test_lost_transaction),
