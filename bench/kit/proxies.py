@@ -272,6 +272,7 @@ class Pgweir(Pooler):
     def extra(self, scram):
         own = {k: v for k, v in self.settings.items() if k != "sockets"}
         own.setdefault("monitor_user", "postgres")
+        own.setdefault("log_min_duration", "off")  # under callgrind everything is slow
         return "\n".join(f"{k} = {v}" for k, v in own.items())
 
     def start(self, scram):

@@ -36,6 +36,13 @@ struct measures {
 	uint32_t pins[SQL_PIN_COUNT]; /* times that a client was pinned, by reason */
 };
 
+/* Of one worker: lines in the current second. */
+enum { SLOW_LINES_MAX = 50 };
+struct slow_log {
+	uint64_t second;
+	unsigned lines, left_out;
+};
+
 /* Of one application_name on one worker. */
 enum { APPLICATIONS_MAX = 200 }; /* more share one entry: names come from the network */
 struct application {

@@ -15,6 +15,7 @@
 #include "conf/config.h"
 #include "io/loop.h"
 #include "io/net.h"
+#include "proxy/measure.h"
 #include "proxy/params.h"
 #include "proxy/pool.h"
 #include "proxy/pstmt.h"
@@ -84,7 +85,8 @@ struct worker {
 	_Atomic int n_clients;
 	struct worker_stats stats;
 	struct application *applications; /* uthash; owned; proxy/measure.h */
-	struct shape_use other_use;       /* of segments that are not one known statement */
+	struct slow_log slow_log;
+	struct shape_use other_use; /* of segments that are not one known statement */
 	uint64_t rng;
 	bool draining; /* SHUTDOWN WAIT_FOR_*: clients are sent away when idle */
 };

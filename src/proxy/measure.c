@@ -5,6 +5,7 @@
 #include <string.h>
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/mono.h"
 #include "io/net.h"
 #include "proxy/client.h"
 #include "proxy/database.h"
@@ -122,6 +123,22 @@ static const char *text_of(const struct client *c)
 	return c->seg.shape ? shape_text(c->seg.shape) : "(several statements, or one that is too large to be read)";
 }
 
+/* When everything is slow at once, writing of it must not make it slower: so many lines a second from each worker, and
+ * then how many were left out.  Not where all lines were asked for (log_min_duration = 0). */
+static bool may_log_slow(struct client *c)
+{
+	struct slow_log *log = &c->worker->slow_log;
+	uint64_t second = loop_now_us(c->worker->loop) / MONO_SEC;
+	if (log->second != second && log->left_out)
+		log_info(NULL, "%u more slow queries were not logged", log->left_out);
+	if (log->second != second)
+		*log = (struct slow_log){ .second = second };
+	if (c->log_min_us == 0 || log->lines++ < SLOW_LINES_MAX)
+		return true;
+	log->left_out++;
+	return false;
+}
+
 /* Literals are not in the text; with SQL in hand, names of tables and columns are all that it tells. */
 static void log_slow(const struct client *c, const struct server *s, const struct shape_sample *x)
 {
@@ -161,7 +178,7 @@ void measure_segment(struct client *c, const struct server *s, bool failed)
 	if (c->measured_as)
 		shape_use_add(&c->measured_as->use, &x);
 	shape_use_add(c->seg.shape ? shape_use(c->seg.shape) : &c->worker->other_use, &x);
-	if (UNLIKELY(x.us >= c->log_min_us))
+	if (UNLIKELY(x.us >= c->log_min_us) && may_log_slow(c))
 		log_slow(c, s, &x);
 }
 

@@ -691,18 +691,22 @@ static const uint8_t *skip_one(const uint8_t *p, const uint8_t *end, uint8_t typ
 	return p + h.len;
 }
 
-static const uint8_t *skip_rows(const uint8_t *p, const uint8_t *end)
+/* Adds what the tag says to *rows. */
+static const uint8_t *skip_rows(const uint8_t *p, const uint8_t *end, uint64_t *rows)
 {
 	const uint8_t *next;
 	while (p < end && *p == MSG_DATA_ROW && (next = skip_one(p, end, MSG_DATA_ROW)))
 		p = next;
 	next = skip_one(p, end, MSG_COMMAND_COMPLETE);
 	p += FRAME_HEAD_BYTES;
-	return next && !is_about_names(p, (size_t)(next - p)) ? next : NULL;
+	if (!next || is_about_names(p, (size_t)(next - p)))
+		return NULL;
+	*rows += rows_of_tag(p, (size_t)(next - p));
+	return next;
 }
 
 /* Behind the good answer of one request; NULL: something else stands there, or not all of it. */
-static const uint8_t *skip_answer(const uint8_t *p, const uint8_t *end, enum request_kind kind)
+static const uint8_t *skip_answer(const uint8_t *p, const uint8_t *end, enum request_kind kind, uint64_t *rows)
 {
 	switch (kind) {
 	case REQ_PARSE:
@@ -712,11 +716,11 @@ static const uint8_t *skip_answer(const uint8_t *p, const uint8_t *end, enum req
 	case REQ_DESCRIBE_PORTAL:
 		return skip_one(p, end, p < end && *p == MSG_NO_DATA ? MSG_NO_DATA : MSG_ROW_DESCRIPTION);
 	case REQ_EXECUTE:
-		return skip_rows(p, end);
+		return skip_rows(p, end, rows);
 	case REQ_QUERY:
 		if (p < end && *p == MSG_ROW_DESCRIPTION)
 			p = skip_one(p, end, MSG_ROW_DESCRIPTION);
-		return p ? skip_rows(p, end) : NULL;
+		return p ? skip_rows(p, end, rows) : NULL;
 	case REQ_SYNC:
 		return p;
 	case REQ_DESCRIBE_STATEMENT:
@@ -728,7 +732,7 @@ static const uint8_t *skip_answer(const uint8_t *p, const uint8_t *end, enum req
 	return NULL;
 }
 
-static bool is_whole_answer(const struct reply *r)
+static bool is_whole_answer(const struct reply *r, uint64_t *rows)
 {
 	const struct server *s = r->s;
 	const uint8_t *p = r->p, *end = r->end;
@@ -736,7 +740,7 @@ static bool is_whole_answer(const struct reply *r)
 		const struct request *q = requests_at(&s->reqs, i);
 		if (q->flags & REQF_SWALLOW)
 			return false;
-		p = skip_answer(p, end, (enum request_kind)q->kind);
+		p = skip_answer(p, end, (enum request_kind)q->kind, rows);
 		if (q->kind == REQ_SYNC || q->kind == REQ_QUERY)
 			return p && end - p == FRAME_HEAD_BYTES + 1 && skip_one(p, end, MSG_READY_FOR_QUERY) == end;
 	}
@@ -746,11 +750,12 @@ static bool is_whole_answer(const struct reply *r)
 static bool take_whole_answer(struct reply *r)
 {
 	struct server *s = r->s;
-	const struct client *c = s->client;
+	struct client *c = s->client;
+	uint64_t rows = 0;
 	enum request_kind last;
 	/* Not with a prelude of ours, and not with news of settings: of these more depends on the outcome. */
 	if (!c || c->state != CLIENT_ACTIVE || s->raw_left || s->pending || s->news || buf_len(&s->hold) ||
-	    s->plain.n_tentative || !STAILQ_EMPTY(&s->plain.effects) || !is_whole_answer(r))
+	    s->plain.n_tentative || !STAILQ_EMPTY(&s->plain.effects) || !is_whole_answer(r, &rows))
 		return false;
 	do {
 		struct request done = pop(s);
@@ -758,6 +763,7 @@ static bool take_whole_answer(struct reply *r)
 		if (done.flags)
 			settle(s, &done, true);
 	} while (last != REQ_SYNC && last != REQ_QUERY);
+	c->seg.rows += rows;
 	r->to = r->p = r->end;
 	r->status = s->tx = (char)r->end[-1];
 	r->ready = true;

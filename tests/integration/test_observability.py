@@ -95,6 +95,18 @@ def test_only_slow_ones_and_by_application(pgweir):
     assert not slow_lines(proxy, "after_reload")
 
 
+def test_slow_lines_are_bounded(pgweir):
+    """When all is slow, writing of it must not make it slower."""
+    proxy = pgweir(settings={"log_min_duration": "1us", "workers": 1})
+    with proxy.connect() as client:
+        def some_were_left_out():
+            for _ in range(200):
+                client.query("select 1 as bounded")
+            return re.findall(r"info: (\d+) more slow queries were not logged", proxy.log_text())
+        wait_until(some_were_left_out, "a line says so", interval=0.0)
+    assert len(slow_lines(proxy, "bounded")) > 50
+
+
 # --- SHOW QUERIES and SHOW APPLICATIONS ---
 
 
