@@ -33,6 +33,7 @@ struct wal_round {
 	uint64_t flushed;   /* the primary's flush position in the same sample */
 	uint64_t reachable; /* by wal_reachable() */
 	uint64_t sent_us;   /* when the sample was sent */
+	bool wanted; /* somebody waited for it, so that it was seen to: only then does catchup_us learn from it */
 };
 
 /* The outstanding rounds, oldest first; round and target grow.  When it is full it forgets every second one of the
@@ -57,7 +58,7 @@ struct standby {
 	uint32_t primary_timeline;
 	uint64_t fresh_round;   /* 0 none */
 	uint64_t fresh_sent_us; /* when that round's sample was sent */
-	uint64_t catchup_us;    /* moving average of sample to proof */
+	uint64_t catchup_us;    /* moving average of sample to proof, of wanted rounds */
 };
 
 void standby_on_connect(struct standby *s, uint64_t round_now);
@@ -77,7 +78,7 @@ bool standby_on_sample(struct standby *s, const struct wal_rounds *rounds, uint6
 
 /* 0 when the newest round is proved; else when the newest proved one was sampled. */
 uint64_t standby_behind_since(const struct standby *s, const struct wal_rounds *rounds);
-/* The average, or the age of the oldest round that is still to be proved if that is more. */
+/* The average, or the age of the oldest wanted round that is still to be proved if that is more. */
 uint64_t standby_catchup(const struct standby *s, const struct wal_rounds *rounds, uint64_t now_us);
 /* Is every round up to the newest proved? */
 bool standby_is_current(const struct standby *s, const struct wal_rounds *rounds);

@@ -149,9 +149,11 @@ static bool round_is_proved(const struct standby *s, const struct wal_round *r)
 
 static void note_catchup(struct standby *s, uint64_t took_us)
 {
-	/* Weight 1/4: smooth over a few rounds, and yet a standby that has recovered is believed within a second. */
+	/* Smooth over a few rounds, and yet a standby that has recovered is believed soon. */
 	if (s->catchup_us == 0)
 		s->catchup_us = took_us ? took_us : 1;
+	else if (took_us < s->catchup_us)
+		s->catchup_us = (s->catchup_us + took_us) / 2;
 	else
 		s->catchup_us = (s->catchup_us * 3 + took_us) / 4;
 }
@@ -169,7 +171,9 @@ bool standby_on_sample(struct standby *s, const struct wal_rounds *rounds, uint6
 		DCHECK(RULE_BROKEN(B3) || r->round > s->min_round);
 		s->fresh_round = r->round;
 		s->fresh_sent_us = r->sent_us;
-		note_catchup(s, now_us > r->sent_us ? now_us - r->sent_us : 0);
+		/* A round that nobody waits for is polled lazily and not nudged: its time says nothing about a wait. */
+		if (r->wanted)
+			note_catchup(s, now_us > r->sent_us ? now_us - r->sent_us : 0);
 		return true;
 	}
 	return false;
@@ -206,7 +210,7 @@ uint64_t standby_catchup(const struct standby *s, const struct wal_rounds *round
 {
 	for (unsigned i = 0; s->connected && i < rounds->n; i++) {
 		const struct wal_round *r = &rounds->at[i];
-		if (r->round <= s->fresh_round || r->round <= s->min_round)
+		if (!r->wanted || r->round <= s->fresh_round || r->round <= s->min_round)
 			continue;
 		uint64_t age = now_us > r->sent_us ? now_us - r->sent_us : 0;
 		return age > s->catchup_us ? age : s->catchup_us;

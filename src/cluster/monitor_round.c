@@ -117,14 +117,15 @@ void mon_on_replay(struct mon_host *h, bool has_replay, uint64_t replay, uint32_
 void mon_on_sample(struct mon_host *h, uint64_t insert, uint64_t flush, uint64_t now_us)
 {
 	struct mon_cluster *mc = h->mc;
+	bool news = false, demand = has_demand(mc, now_us);
 	struct wal_round r = {
 		.round = h->sent_round,
 		.target = wal_target(insert, h->facts.sizes),
 		.flushed = flush,
 		.reachable = wal_reachable(flush, h->facts.sizes),
 		.sent_us = h->sent_us,
+		.wanted = demand,
 	};
-	bool news = false, demand = has_demand(mc, now_us);
 	if (h != mc->primary)
 		return;
 	wal_rounds_add(&mc->rounds, &r);

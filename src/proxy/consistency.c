@@ -9,6 +9,8 @@
 #include "proxy/relay.h"
 #include "proxy/worker.h"
 
+enum { EXPLORE_US = 200 * MONO_MS };
+
 static enum consistency level_of(const struct client *c)
 {
 	enum consistency level =
@@ -51,6 +53,15 @@ static bool is_admitted(const struct client *c, const struct host *host, enum co
 	return false;
 }
 
+/* The read goes to the primary because no replica will be in time, as it seems.  Now and then the monitor is asked all
+ * the same, as by somebody who waits: otherwise nobody would learn that the replicas have become faster. */
+static enum choice turn_away(struct cluster *cl, uint64_t need, uint64_t now)
+{
+	if (atomic_load_explicit(&cl->want_until_us, memory_order_relaxed) <= now)
+		cluster_want_round(cl, need, now + EXPLORE_US);
+	return CHOICE_NONE;
+}
+
 enum choice consistency_choose(struct client *c, struct host **host)
 {
 	struct cluster *cl = c->du->db->cluster;
@@ -82,12 +93,14 @@ enum choice consistency_choose(struct client *c, struct host **host)
 		*host = candidates[balance_pick(candidates, n, worker_random(c->worker))].host;
 		return CHOICE_HOST;
 	}
-	if (need == UINT64_MAX || !worth_waiting || wait == 0)
+	if (need == UINT64_MAX || wait == 0)
 		return CHOICE_NONE;
+	if (!worth_waiting)
+		return turn_away(cl, need, now);
 	if (c->fresh_deadline_us == 0)
 		c->fresh_deadline_us = now + wait;
 	if (now >= c->fresh_deadline_us)
-		return CHOICE_NONE;
+		return turn_away(cl, need, now);
 	c->need_round = need;
 	return CHOICE_WAIT;
 }

@@ -29,9 +29,12 @@ static struct scene make_scene(void)
 /* A sample is sent (the round begins) and has been answered. */
 static uint64_t sample(struct scene *sc, uint64_t target, uint64_t now_us)
 {
-	struct wal_round r = {
-		.round = ++sc->round, .target = target, .flushed = target, .reachable = target, .sent_us = now_us
-	};
+	struct wal_round r = { .round = ++sc->round,
+		               .target = target,
+		               .flushed = target,
+		               .reachable = target,
+		               .sent_us = now_us,
+		               .wanted = true };
 	wal_rounds_add(&sc->rounds, &r);
 	return r.round;
 }
@@ -215,6 +218,22 @@ static void test_rule_b7_unknown_timeline(void **state)
 	assert_false(poll_at(&sc, 1000, r, 2));
 }
 
+/* An interval's round that takes its time, since nobody sees to it, does not keep anybody from waiting. */
+static void test_catchup_of_unwanted_rounds(void **state)
+{
+	(void)state;
+	struct scene sc = make_scene();
+	struct wal_round r = { .target = 2000, .flushed = 1000, .reachable = 1000, .sent_us = 1000 };
+	uint64_t first = sample(&sc, 1000, 100);
+	poll_at(&sc, 1000, first, 300);
+	r.round = ++sc.round;
+	wal_rounds_add(&sc.rounds, &r);
+	assert_int_equal(standby_catchup(&sc.s, &sc.rounds, 201000), 200);
+	poll_at(&sc, 2000, r.round, 201000);
+	assert_int_equal(sc.s.fresh_round, r.round);
+	assert_int_equal(standby_catchup(&sc.s, &sc.rounds, 201000), 200);
+}
+
 static bool nudge_with(uint64_t target, uint64_t flushed, uint64_t replay, uint64_t now_us)
 {
 	struct scene sc = make_scene();
@@ -349,6 +368,7 @@ int main(void)
 		cmocka_unit_test(test_rule_b7_unknown_timeline),
 		cmocka_unit_test(test_rule_b4_nudge),
 		cmocka_unit_test(test_lag_and_catchup),
+		cmocka_unit_test(test_catchup_of_unwanted_rounds),
 		cmocka_unit_test(test_rounds_are_bounded),
 		cmocka_unit_test(test_primary_that_went_back),
 		cmocka_unit_test(test_rule_b3_random_histories),
