@@ -88,7 +88,7 @@ def check_protocol(bench, protocol, amount):
     print(f"select-only, {protocol}: {on_replica} of {transactions} on the replica")
     assert on_primary + on_replica == transactions
     assert on_replica >= 0.99 * transactions
-    assert bench.cluster.standby.errors() == []
+    assert bench.cluster.standby.errors(database=bench.database) == []
 
 
 def test_pgbench(bench):
