@@ -1,15 +1,14 @@
 #!/usr/bin/env python3
 """What a standby refused: the judge of routing, with PostgreSQL's own regression suite as the workload.
 
-    refusals.py judge STANDBY_LOG           each shape at most one refusal, fewer than 1% of shapes any; else exit status 1
-    refusals.py replay PRIMARY_LOG PORT DB  sends each query that the primary has logged once more, alone, to a proxy
+    refusals.py judge STANDBY_LOG PRIMARY_LOG   each shape at most one refusal, fewer than 1% of shapes any; else exit status 1
+    refusals.py replay PRIMARY_LOG PORT DB      sends each query that the primary has logged once more, alone, to a proxy
 
-The servers log with log_statement=all and LOG_PREFIX. A shape is what libpg_query's fingerprint takes for the same: a text
-without its literals. A refusal is 25006, 0A000, 55000 or XX000 with a statement of a client; all others are errors of the
-statement itself. A server that refuses has cost time and nothing else: the proxy runs the statement again on the primary."""
+The servers log with log_statement=all and LOG_PREFIX. A shape is a text without its literals, blanks and comments, as it is to
+the proxy, whose only worker learns a shape once. A refusal is 25006, 0A000, 55000 or XX000, also where the primary says the
+same of that statement (these are counted apart as well); all else are errors of the statement itself. A standby that refuses
+has cost time and nothing else: the proxy runs the statement again on the primary."""
 import collections
-import ctypes
-import ctypes.util
 import pathlib
 import re
 import sys
@@ -29,33 +28,17 @@ QUERY = re.compile(r"\s*(select|values|table|with|explain|\()", re.I)
 LEFT_OUT = re.compile(r"pg_sleep|pg_terminate_backend|pg_cancel_backend|pg_promote|pg_rotate_logfile|advisory|pg_switch_wal|\binto\b", re.I)
 
 
-class Fingerprint(ctypes.Structure):
-    """PgQueryFingerprintResult."""
-
-    _fields_ = [("value", ctypes.c_uint64), ("text", ctypes.c_char_p), ("stderr", ctypes.c_char_p), ("error", ctypes.c_void_p)]
-
-
-def parser():
-    """libpg_query's pg_query_fingerprint()."""
-    found = ctypes.util.find_library("pg_query")
-    if not found:
-        sys.exit("refusals: no libpg_query")
-    function = ctypes.CDLL(found).pg_query_fingerprint
-    function.argtypes, function.restype = [ctypes.c_char_p], Fingerprint
-    return function
+# A literal or a number; blanks and comments; all else is itself.
+TOKEN = re.compile(r"""(?P<literal>[eEnNbBxX]?'(?:[^']|'')*'|\$(\w*)\$.*?\$\2\$|(?<![\w$])\d[\w.]*)|(?P<blank>\s+|--[^\n]*|/\*.*?\*/)
+    |(?P<quoted>"(?:[^"]|"")*")|(?P<word>\w+)|(?P<other>.)""", re.S | re.X)
 
 
-class Shapes:
-    """Texts to shapes; what cannot be parsed is a shape of its own."""
-
-    def __init__(self):
-        self.fingerprint, self.known = parser(), {}
-
-    def of(self, text):
-        if text not in self.known:
-            got = self.fingerprint(text.replace("\0", "").encode())
-            self.known[text] = text if got.error else got.value
-        return self.known[text]
+def shape_of(text):
+    parts = []
+    for found in TOKEN.finditer(text):
+        kind = found.lastgroup
+        parts.append({"literal": "?", "blank": " "}.get(kind) or (found.group().lower() if kind == "word" else found.group()))
+    return re.sub(" +", " ", "".join(parts)).strip(" ;")
 
 
 def entries(path):
@@ -67,26 +50,32 @@ def entries(path):
             yield (*found.groups()[:5], found.group(6).replace("\n\t", "\n"))
 
 
-def judge(path):
-    shapes, seen, refused, examples, pending = Shapes(), set(), collections.Counter(), {}, {}
-    statements = 0
+def errors(path):
+    """(SQLSTATE, message, statement) of each error that a statement has met."""
+    pending = {}
     for pid, sqlstate, _, _, level, text in entries(path):
-        if level == "LOG" and STATEMENT.fullmatch(text):
-            statements += 1
-            seen.add(shapes.of(STATEMENT.fullmatch(text).group(1)))
-        elif level in ("ERROR", "FATAL"):
+        if level in ("ERROR", "FATAL"):
             pending[pid] = (sqlstate, text)
         elif level == "STATEMENT" and pid in pending:
-            sqlstate, message = pending.pop(pid)
-            shape = shapes.of(text)
-            seen.add(shape)
-            if sqlstate in REFUSALS:
-                refused[shape] += 1
-                examples.setdefault(shape, f"{sqlstate} {message}: {' '.join(text.split())[:160]}")
+            yield (*pending.pop(pid), text)
+
+
+def judge(path, primary_path):
+    texts = [found.group(1) for *_, level, text in entries(path) if level == "LOG" and (found := STATEMENT.fullmatch(text))]
+    seen, refused, examples = set(map(shape_of, texts)), collections.Counter(), {}
+    also = {(sqlstate, text) for sqlstate, _, text in errors(primary_path)}
+    own = 0
+    for sqlstate, message, text in errors(path):
+        shape = shape_of(text)
+        seen.add(shape)
+        if sqlstate in REFUSALS:
+            refused[shape] += 1
+            own += (sqlstate, text) not in also
+            examples.setdefault(shape, f"{sqlstate} {message}: {' '.join(text.split())[:160]}")
     often = [shape for shape, times in refused.items() if times > 1]
     percent = 100 * len(refused) / len(seen) if seen else 0
-    print(f"standby: {statements} statements of {len(seen)} shapes, {sum(refused.values())} refusals of {len(refused)} shapes "
-          f"({percent:.2f}%), {len(often)} shapes more than once")
+    print(f"standby: {len(texts)} statements of {len(seen)} shapes, {sum(refused.values())} refusals of {len(refused)} shapes "
+          f"({percent:.2f}%), {len(often)} shapes more than once; {own} that the primary did not refuse as well")
     for shape, times in refused.most_common():
         print(f"  {times} x {examples[shape]}")
     problems = [f"shape refused {refused[shape]} times: {examples[shape]}" for shape in often]
@@ -99,17 +88,17 @@ def judge(path):
 
 
 def replay(path, port, database):
-    """Each distinct text once, in the order of the log, each on a connection of its own: some leave state, which pins."""
+    """Each distinct text once, in the order of the log, on connections that a lost one is replaced for."""
     texts = dict.fromkeys(STATEMENT.fullmatch(text).group(1) for _, _, where, _, level, text in entries(path)
                           if level == "LOG" and where == database and STATEMENT.fullmatch(text))
     wanted = [text for text in texts if QUERY.match(text) and not LEFT_OUT.search(text)]
-    failed = 0
+    client, failed = None, 0
     for text in wanted:
         try:
-            with wire.Connection.login(int(port), "postgres", database, options="-c statement_timeout=5s") as client:
-                failed += bool(client.query(text, check=False).errors)
-        except (wire.Closed, AssertionError, OSError):  # a COPY that waits for data, a session that is ended
-            failed += 1
+            client = client or wire.Connection.login(int(port), "postgres", database, options="-c statement_timeout=5s")
+            failed += bool(client.query(text, check=False).errors)
+        except (wire.Closed, AssertionError, OSError):
+            client, failed = None, failed + 1
     print(f"replay: {len(wanted)} of {len(texts)} texts sent, {failed} with an error of their own")
     return 0
 
