@@ -1,6 +1,7 @@
 /* proxy/client_login.h - a client from its first byte to its welcome: TLS, StartupMessage, authentication.
  *
- *   STARTUP: SSLRequest? -> TLS -> StartupMessage -> AUTH: password, md5 or SCRAM -> WELCOME | LOCAL | RAW
+ *   STARTUP: SSLRequest or a TLS record -> TLS -> StartupMessage -> AUTH: password, md5 or SCRAM -> WELCOME | LOCAL |
+ * RAW
  *
  * Nothing that costs more than a lookup happens for a client that has not proved who it is. */
 #ifndef PROXY_CLIENT_LOGIN_H
@@ -13,6 +14,9 @@ struct client_login;
 void client_login_start(struct client *c, bool is_unix);
 /* Works through c->in while the client logs in. */
 void client_login_process(struct client *c);
+/* Before anything is read: is this a TLS handshake without SSLRequest (sslnegotiation=direct of PostgreSQL 17)?  True:
+ * it has begun, and c may be closed. */
+bool client_login_starts_with_tls(struct client *c);
 void client_login_tls_done(struct client *c);
 void client_login_free(struct client *c);
 bool client_login_is_too_old(const struct client *c, uint64_t now_us);

@@ -90,6 +90,8 @@ static bool make_room(struct client *c)
 static void on_readable(struct stream *st)
 {
 	struct client *c = st->owner;
+	if (UNLIKELY(c->state == CLIENT_STARTUP) && client_login_starts_with_tls(c))
+		return;
 	if (!make_room(c)) {
 		if (c->state != CLIENT_CLOSING)
 			stream_want_read(&c->stream, false);

@@ -83,6 +83,16 @@ bool login_send_reply(struct client *c, struct wire_writer *ww)
 
 /* --- TLS --- */
 
+enum { TLS_HANDSHAKE_RECORD = 0x16 };
+
+static void start_tls(struct client *c, struct tls_ctx *ctx)
+{
+	stream_want_read(&c->stream, false);
+	client_set_state(c, CLIENT_TLS);
+	if (!stream_start_tls_server(&c->stream, ctx))
+		client_close(c, NULL, stream_last_error());
+}
+
 static void on_ssl_request(struct client *c)
 {
 	struct tls_ctx *ctx = c->worker->runtime->client_tls;
@@ -98,15 +108,31 @@ static void on_ssl_request(struct client *c)
 	c->login->tls_asked = true;
 	if (!client_send(c, ctx && !c->login->is_unix ? "S" : "N", 1) || !ctx || c->login->is_unix)
 		return;
-	stream_want_read(&c->stream, false);
-	client_set_state(c, CLIENT_TLS);
-	if (!stream_start_tls_server(&c->stream, ctx))
-		client_close(c, NULL, stream_last_error());
+	start_tls(c, ctx);
+}
+
+bool client_login_starts_with_tls(struct client *c)
+{
+	struct client_login *l = c->login;
+	struct tls_ctx *ctx = c->worker->runtime->client_tls;
+	uint8_t first;
+	if (c->state != CLIENT_STARTUP || l->tls_asked || l->gss_refused || l->is_unix || !ctx || buf_len(&c->in) ||
+	    stream_peek(&c->stream, &first, 1) != 1 || first != TLS_HANDSHAKE_RECORD)
+		return false;
+	l->tls_asked = l->tls_direct = true;
+	start_tls(c, ctx);
+	return true;
 }
 
 void client_login_tls_done(struct client *c)
 {
 	client_set_state(c, CLIENT_STARTUP);
+	/* Without SSLRequest only this says that the client meant to speak to a PostgreSQL server. */
+	if (c->login->tls_direct && !tls_alpn_agreed(stream_ssl(&c->stream))) {
+		login_refuse(c, SQLSTATE_PROTOCOL_VIOLATION,
+		             "received direct SSL connection request without ALPN protocol negotiation extension");
+		return;
+	}
 	stream_want_read(&c->stream, true);
 }
 

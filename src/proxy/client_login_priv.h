@@ -14,6 +14,7 @@ struct userdb;
 struct client_login {
 	bool is_unix;
 	bool gss_refused, tls_asked;
+	bool tls_direct; /* by a TLS record instead of SSLRequest: ALPN must have been agreed */
 	bool sasl_started;
 	bool is_replication, is_physical; /* physical: not for one database */
 	bool was_looked_up;               /* by auth_query, whatever came of it */

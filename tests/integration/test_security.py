@@ -98,6 +98,24 @@ def test_client_certificates(new_target, client_tls, authority, workspace):
         target.connect(tls=tls_context(authority.ca))
 
 
+@pytest.mark.parametrize("protocols, sqlstate", [(["postgresql"], None), ([], "08P01")])
+def test_direct_tls(pgweir, client_tls, authority, database, protocols, sqlstate):
+    """PostgreSQL 17's sslnegotiation=direct: a handshake without SSLRequest, which must agree on the protocol by ALPN."""
+    proxy = pgweir(settings={**client_tls, "client_tls_sslmode": "require"})
+    context = tls_context(authority.ca)
+    if protocols:
+        context.set_alpn_protocols(protocols)
+    with Connection(proxy.port) as client:
+        client.start_tls(context, "localhost")
+        client.send(startup({"user": "postgres", "database": database}))
+        if sqlstate:
+            assert [m.fields["C"] for m in client.read_to_end() if m.type == "E"] == [sqlstate]
+            return
+        assert client.sock.selected_alpn_protocol() == "postgresql"
+        client.read_until_ready(welcome=True)
+        assert client.value("select 42") == "42"
+
+
 def test_bytes_in_clear_after_the_tls_request_are_an_error(new_target, client_tls):
     """CVE-2021-23214: what a third party slipped in before the handshake must never be taken for the client's."""
     target = new_target(settings={**client_tls, "client_tls_sslmode": "require"})
