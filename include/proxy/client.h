@@ -145,6 +145,7 @@ struct client {
 	bool quiet_end;                  /* close once what is pending has been sent */
 	uint32_t pins;                   /* reasons by bit, sql/facts */
 	uint32_t tx_flags;               /* facts' flags of the transaction so far */
+	bool tx_sequences;               /* its transaction may have moved a sequence, or asked for one (E3) */
 	uint32_t pins_asked, pins_found; /* the probe behind a transaction (pins.h) */
 	uint64_t pinned_us;              /* since when it has pins */
 	uint32_t after_wants;            /* AFTER_*: what is to be asked once the transaction is over */

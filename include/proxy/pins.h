@@ -14,13 +14,18 @@
 #include "proxy/afterstep.h"
 
 struct client;
+struct segment;
 struct server;
 
 /* Of a statement's pins those that last; failed: what was rolled back does not. */
 uint32_t pins_that_last(const struct client *c, const struct server *s, uint32_t pins, bool failed);
 /* The server has this state of its client's now. */
 void pins_mark_server(struct server *s, uint32_t pins);
-/* A segment of a pinned client has ended: is there something to ask for when its transaction is over? */
-void pins_note_segment(struct client *c);
+/* A segment has ended: is there something to ask for when its transaction is over?  Whose are the sequences' values? */
+void pins_note_segment(struct client *c, struct server *s);
+/* E3: keeps the server for a client that may ask for currval() or lastval(), until its next transaction is over. */
+void pins_end_transaction(struct client *c, struct server *s);
+/* E3: somebody else's values are to be discarded before the segment. */
+bool pins_must_discard(const struct client *c, const struct server *s, const struct segment *seg);
 
 #endif

@@ -90,6 +90,8 @@ void pool_resume(struct pool *p);
 void pool_grow(struct pool *p);
 /* A pinned server leaves the budget for its pool and counts against max_pinned; false: the limit is reached. */
 bool pool_pin(struct server *s) MUSTCHECK;
+/* The same for what can be done without: leaves half of max_pinned to those who cannot. */
+bool pool_pin_if_roomy(struct server *s) MUSTCHECK;
 /* Back into the budget; false: there is no room in it. */
 bool pool_unpin(struct server *s) MUSTCHECK;
 void pool_on_server_ready(struct server *s);

@@ -136,6 +136,7 @@ struct server {
 	bool checking;             /* server_check_query runs; counts in pool->n_checking */
 	char default_isolation;    /* C2: 'u' 'c' 'r' 's', as the server's default for this login */
 	bool seeded;               /* setseed() was called: seeded anew before the next client (E4) */
+	unsigned sequences_of;     /* id of the client whose currval() it has; 0: nobody's (E3) */
 	bool suspect;              /* a statement may have changed session state that we do not track */
 	bool dirty;                /* never to be reused: closed when its client leaves it */
 	bool error_seen;           /* an ErrorResponse since the last ReadyForQuery */

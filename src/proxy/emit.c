@@ -6,6 +6,7 @@
 #include "emit_priv.h"
 #include "proxy/database.h"
 #include "proxy/params.h"
+#include "proxy/pins.h"
 #include "proxy/plan.h"
 #include "proxy/pstmt.h"
 #include "proxy/settings.h"
@@ -529,11 +530,16 @@ static bool may_use_names(const struct segment *seg)
 
 /* --- the common cases --- */
 
-/* PREPARE takes a snapshot: it must not be in the transaction that the client's statements may begin. */
-static void put_names(struct emit *e, struct segment *seg)
+/* PREPARE and DISCARD take a snapshot: they must not be in the transaction that the client's statements may begin. */
+static void put_names(struct emit *e, struct segment *seg, bool discards)
 {
 	bool idle = e->s->tx == MSG_TX_IDLE && !e->c->seg.open;
-	if (sqlprep_put_names(e, seg) && idle) {
+	bool prepares = sqlprep_put_names(e, seg);
+	if (discards) {
+		inject_text(e, "DISCARD SEQUENCES", REQF_PRELUDE);
+		e->s->sequences_of = 0;
+	}
+	if ((prepares || discards) && idle) {
 		inject_text(e, "BEGIN", REQF_PRELUDE);
 		inject_text(e, "COMMIT", REQF_PRELUDE | (e->s->pending ? REQF_SETTLES : 0u));
 	}
@@ -607,7 +613,8 @@ enum emit_result emit_segment(struct client *c, struct server *s, struct segment
 	struct emit e;
 	const uint8_t *p = buf_head(&c->in) + c->emitted;
 	emit_begin(&e, c, s);
-	if (is_plain(&e) && !may_use_names(seg)) {
+	bool discards = pins_must_discard(c, s, seg);
+	if (is_plain(&e) && !discards && !may_use_names(seg)) {
 		if (seg->n == 1 && seg->end == SEGMENT_QUERY)
 			return send_query(&e, seg, p);
 		if (seg->known && is_ready_to_bind(&e, &seg->msgs[0]))
@@ -618,8 +625,8 @@ enum emit_result emit_segment(struct client *c, struct server *s, struct segment
 		push(&e, REQ_SYNC, REQF_SWALLOW);
 		msg_put_sync(&e.ww);
 	}
-	if (may_use_names(seg))
-		put_names(&e, seg);
+	if (discards || may_use_names(seg))
+		put_names(&e, seg, discards);
 	if (c->tx == CTX_DEFERRED && s->tx == MSG_TX_IDLE && !c->seg.open) {
 		put_begin(&e);
 		put_snapshot(&e, seg);

@@ -5,10 +5,13 @@
 #include "base/rules.h"
 #include "proxy/client.h"
 #include "proxy/database.h"
+#include "proxy/pool.h"
+#include "proxy/segment.h"
 #include "proxy/server.h"
 #include "proxy/worker.h"
 #include "sql/facts.h"
 #include "sql/shapes.h"
+#include "wire/msg.h"
 
 /* What can be asked for.  The namespace's own number stands for a look-up by name; everything in a temporary schema
  * depends on it. */
@@ -33,6 +36,7 @@ uint32_t pins_that_last(const struct client *c, const struct server *s, uint32_t
 	                          SQL_PIN_SETSEED | SQL_PIN_PREPARED;
 	if (failed && s->last_error_syntax)
 		return pins & SQL_PIN_PREPARED; /* the server has told of that one */
+	pins &= ~(uint32_t)SQL_PIN_SEQUENCE;    /* of the transaction, not of the statement: see below */
 	return failed && c->seg.shape ? pins & whatever : pins;
 }
 
@@ -46,6 +50,60 @@ void pins_mark_server(struct server *s, uint32_t pins)
 	s->dirty |= (pins & ~mended) != 0;
 }
 
+/* --- currval() and lastval() (E3) ---
+ *
+ * What they say is of the session.  Once somebody of this user has asked for it, backends forget the last client's
+ * values before the next one's transaction, and a client keeps its backend from a transaction that may have moved a
+ * sequence to the end of the next one that does nothing of the kind.  That is a courtesy: without room for it the
+ * answer is an error, never another client's value. */
+
+static bool may_move_sequences(const struct client *c)
+{
+	const struct sql_facts *f = c->seg.shape ? shape_facts(c->seg.shape) : NULL;
+	if (!f || (c->seg.flags & SQL_F_USES_SEQUENCE))
+		return true;
+	switch ((int)sql_facts_verb(f)) {
+	case SQL_SELECT:
+		/* A fixed result calls nothing but what is built in, and nextval() has a flag of its own. */
+		return f->functions.n && !c->seg.proved && !(f->flags & SQL_F_FIXED_RESULT);
+	case SQL_UPDATE:
+	case SQL_DELETE:
+	case SQL_EXECUTE:
+	case SQL_DO:
+	case SQL_CALL:
+	case SQL_EXPLAIN:
+	case SQL_UNPARSED:
+		return true;
+	default:
+		return false;
+	}
+}
+
+bool pins_must_discard(const struct client *c, const struct server *s, const struct segment *seg)
+{
+	return s->sequences_of && s->sequences_of != c->id && !s->is_replica && !c->seg.open &&
+	       s->tx != MSG_TX_FAILED && !RULE_BROKEN(E3) &&
+	       (c->du->reads_sequences || (seg->pins & (SQL_PIN_SEQUENCE | SQL_PIN_UNKNOWN)));
+}
+
+void pins_end_transaction(struct client *c, struct server *s)
+{
+	bool keeps = c->tx_sequences && c->du->reads_sequences && s->sequences_of == c->id && !s->is_replica &&
+	             c->du->pool_mode != POOL_MODE_SESSION;
+	c->tx_sequences = false;
+	if (!keeps) {
+		c->pins &= ~(uint32_t)SQL_PIN_SEQUENCE;
+		return;
+	}
+	if (!c->pins && !pool_pin_if_roomy(s))
+		return;
+	if (!c->pins)
+		c->pinned_us = loop_now_us(c->worker->loop);
+	c->pins |= SQL_PIN_SEQUENCE;
+}
+
+/* --- the end of a pin --- */
+
 /* Only a read that calls nothing certainly ends nothing. */
 static bool may_end_one(const struct client *c)
 {
@@ -53,8 +111,14 @@ static bool may_end_one(const struct client *c)
 	return !f || f->functions.n || sql_facts_verb(f) != SQL_SELECT;
 }
 
-void pins_note_segment(struct client *c)
+void pins_note_segment(struct client *c, struct server *s)
 {
+	if (c->seg.pins & SQL_PIN_SEQUENCE)
+		c->du->reads_sequences = c->tx_sequences = true;
+	if (may_move_sequences(c)) {
+		s->sequences_of = c->id;
+		c->tx_sequences = true;
+	}
 	if ((c->pins & PROBED) && c->du->pool_mode != POOL_MODE_SESSION && may_end_one(c) && !RULE_BROKEN(E2))
 		c->after_wants |= AFTER_PINS;
 }

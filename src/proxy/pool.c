@@ -519,15 +519,24 @@ void pool_grow(struct pool *p)
 	}
 }
 
+static int max_pinned(const struct pool *p)
+{
+	int limit = config_max_pinned(p->du->config, p->du->conf, p->du->conf_user);
+	return limit < 0 ? pool_size(p) : limit;
+}
+
+bool pool_pin_if_roomy(struct server *s)
+{
+	int limit = max_pinned(s->pool);
+	return (!limit || atomic_load(&s->pool->budget->pinned) < (limit + 1) / 2) && pool_pin(s);
+}
+
 bool pool_pin(struct server *s)
 {
 	struct pool *p = s->pool;
 	if (s->pinned)
 		return true;
-	int limit = config_max_pinned(p->du->config, p->du->conf, p->du->conf_user);
-	if (limit < 0)
-		limit = pool_size(p);
-	if (!limit_take(&p->budget->pinned, limit))
+	if (!limit_take(&p->budget->pinned, max_pinned(p)))
 		return false;
 	s->pinned = true;
 	atomic_fetch_sub(&p->budget->connections, 1);

@@ -717,8 +717,8 @@ static void end_of_transaction(struct client *c, struct server *s)
 static void take_pins(struct client *c, struct server *s, bool failed)
 {
 	relay_pin(c, s, pins_that_last(c, s, tracking_take_pins(c, c->seg.pins), failed));
-	if (c->pins && c->state != CLIENT_CLOSING)
-		pins_note_segment(c);
+	if (c->state != CLIENT_CLOSING)
+		pins_note_segment(c, s);
 }
 
 void relay_pin(struct client *c, struct server *s, uint32_t pins)
@@ -830,6 +830,7 @@ void relay_segment_done(struct client *c, struct server *s, char status)
 		return;
 	}
 	end_of_transaction(c, s);
+	pins_end_transaction(c, s);
 	if (!afterstep_start(c))
 		let_go(c);
 }

@@ -8,6 +8,7 @@
  *
  * The head of the request queue says which request a message answers (protocol section 55.2.3): after an error all of
  * them up to Sync are skipped, and their Parse and Close have not happened. */
+#include <limits.h>
 #include <stdio.h>
 #include "base/log.h"
 #include "base/mem.h"
@@ -301,7 +302,10 @@ static enum outcome on_error(struct reply *r, const uint8_t *body, size_t have)
 		if (requests_at(&s->reqs, i)->kind == REQ_SYNC)
 			break;
 	}
-	s->prelude_failed |= first && first->flags & REQF_PRELUDE;
+	if (first && first->flags & REQF_PRELUDE) {
+		s->prelude_failed = true;
+		s->sequences_of = UINT_MAX; /* perhaps not discarded */
+	}
 	if (c && refused)
 		mark_refused(c, first, &e);
 	skip_requests(s);

@@ -352,6 +352,7 @@ void server_reset_done(struct server *s)
 		params_unref(t, s->profile);
 		s->profile = unknown ? NULL : params_ref(s->base);
 		s->suspect = s->tx_spoiled = s->needs_reset_query = false;
+		s->sequences_of = unknown ? s->sequences_of : 0;
 		/* The query may have dropped the statements or not: each is closed before it is prepared again. */
 		server_stmts_doubt(&s->stmts);
 		sqlprep_doubt(s);

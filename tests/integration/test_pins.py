@@ -154,3 +154,35 @@ def test_a_pinned_clients_pipeline_goes_on_behind_the_probe(proxy, database):
         assert answers[2] == ["1", "2", "T", "D 3", "C SELECT 1", "Z I"]
         assert answers[4] == ["1", "2", "T", "D 8", "C SELECT 1", "Z I"]
         is_free(proxy)
+
+
+def test_rule_e3_currval_is_never_another_clients(proxy, database):
+    """Who asks without having moved the sequence is told so; the first who asks at all, too."""
+    with proxy.connect(database=database) as a, proxy.connect(database=database) as b:
+        a.query("insert into made (note) values ('a')")
+        b.query("insert into made (note) values ('b')")
+        assert a.query("select currval('made_id_seq')", check=False).sqlstate == "55000"
+        assert b.query("select lastval()", check=False).sqlstate == "55000"
+        b.query("begin")
+        b.query("insert into made (note) values ('b')")
+        b.query("select 1")
+        mine = b.value("select currval('made_id_seq')")
+        assert b.value("select max(id) from made where note = 'b'") == mine
+        b.query("commit")
+
+
+def test_rule_e3_a_client_keeps_what_it_has_inserted(proxy, database):
+    with proxy.connect(database=database) as a, proxy.connect(database=database) as b:
+        a.query("select lastval()", check=False)
+        for sql in ("insert into made (note) values ('x')", "select nextval('made_id_seq')"):
+            a.query(sql)
+            assert pins(proxy) == ["SEQUENCE"]
+            b.query(sql)
+            mine, other = a.value("select lastval()"), b.value("select lastval()")
+            assert int(other) == int(mine) + 1
+            assert [a.value("select currval('made_id_seq')"), b.value("select currval('made_id_seq')")] == [mine, other]
+            a.query("select 1")
+            b.query("select 1")
+            is_free(proxy)
+        backend = a.value("select pg_backend_pid()")
+        assert b.value("select pg_backend_pid()") == backend  # it is everybody's again
