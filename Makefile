@@ -132,7 +132,19 @@ demo:
 demo-stop:
 	tests/demo.sh stop
 
+# DESTDIR is for packagers; a configuration that is there already is left alone.
+SYSCONFDIR ?= /etc
+MANDIR ?= $(PREFIX)/share/man
+DOCDIR ?= $(PREFIX)/share/doc/pgweir
+UNITDIR ?= $(PREFIX)/lib/systemd/system
 install: all
 	install -D -m 0755 build/pgweir $(DESTDIR)$(PREFIX)/bin/pgweir
+	install -D -m 0644 docs/man/pgweir.1 $(DESTDIR)$(MANDIR)/man1/pgweir.1
+	install -D -m 0644 docs/man/pgweir.ini.5 $(DESTDIR)$(MANDIR)/man5/pgweir.ini.5
 	install -D -m 0644 conf/minimal.ini $(DESTDIR)$(PREFIX)/share/pgweir/minimal.ini
 	install -D -m 0644 conf/pgweir.ini $(DESTDIR)$(PREFIX)/share/pgweir/pgweir.ini
+	install -d $(DESTDIR)$(DOCDIR) $(DESTDIR)$(UNITDIR) $(DESTDIR)$(SYSCONFDIR)/pgweir
+	install -m 0644 README.md CHANGELOG.md LICENSE docs/*.md $(DESTDIR)$(DOCDIR)
+	sed 's|@PREFIX@|$(PREFIX)|' conf/pgweir.service >$(DESTDIR)$(UNITDIR)/pgweir.service
+	test -e $(DESTDIR)$(SYSCONFDIR)/pgweir/pgweir.ini || \
+		install -m 0640 conf/minimal.ini $(DESTDIR)$(SYSCONFDIR)/pgweir/pgweir.ini

@@ -18,7 +18,7 @@
 
 extern char **environ;
 
-enum { OPTION_CHECK_CONFIG = 256, OPTION_PRINT_OPTIONS, SETTINGS_MAX = 3 };
+enum { OPTION_CHECK_CONFIG = 256, OPTION_PRINT_OPTIONS, OPTION_PRINT_MAN, SETTINGS_MAX = 3 };
 
 static const struct option long_options[] = {
 	{ "daemon", no_argument, NULL, 'd' },
@@ -30,6 +30,7 @@ static const struct option long_options[] = {
 	{ "help", no_argument, NULL, 'h' },
 	{ "check-config", required_argument, NULL, OPTION_CHECK_CONFIG },
 	{ "print-options", no_argument, NULL, OPTION_PRINT_OPTIONS },
+	{ "print-man", no_argument, NULL, OPTION_PRINT_MAN },
 	{ NULL, 0, NULL, 0 },
 };
 
@@ -44,6 +45,7 @@ static const char usage_text[] =
     "  -q, --quiet              log nothing to standard error\n"
     "      --check-config=FILE  say what is wrong with a configuration, then exit\n"
     "      --print-options      print every setting with its default and meaning, then exit\n"
+    "      --print-man          print the same as a manual page, then exit\n"
     "  -V, --version            print versions, then exit\n"
     "  -h, --help               print this, then exit\n"
     "\n"
@@ -160,6 +162,9 @@ static int take_option(struct command_line *cl, int opt)
 		return GO_ON;
 	case OPTION_PRINT_OPTIONS:
 		options_print_ini(stdout);
+		return 0;
+	case OPTION_PRINT_MAN:
+		options_print_man(stdout);
 		return 0;
 	case 'V':
 		print_versions();

@@ -121,6 +121,8 @@ char *option_range(const struct conf_option *o) MUSTCHECK;
 
 /* Prints the full commented configuration file: every key with its help, range, unit and default. */
 void options_print_ini(FILE *out);
+/* pgweir.ini(5), for man. */
+void options_print_man(FILE *out);
 
 bool conf_list_has(const struct conf_list *list, struct str word); /* exact match */
 

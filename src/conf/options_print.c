@@ -1,7 +1,7 @@
-/* conf/options_print.c - writes the full commented configuration file from the option table.
+/* conf/options_print.c - writes the full commented configuration file and its manual page from the option table.
  *
- * conf/pgweir.ini is this output; a unit test compares them, and another one takes the comment signs away and loads it.
- */
+ * conf/pgweir.ini and docs/man/pgweir.ini.5 are this output; a unit test compares them, and another one takes the
+ * comment signs away from the file and loads it. */
 #include <string.h>
 
 #include "base/mem.h"
@@ -158,4 +158,109 @@ void options_print_ini(FILE *out)
 		print_group(out, OPTION_GROUP_##id, title);
 	OPTION_GROUPS(PRINT_GROUP)
 #undef PRINT_GROUP
+}
+
+/* --- the manual page --- */
+
+/* Text that roff must not take for a request or an escape. */
+static void put_roff(FILE *out, const char *text)
+{
+	if (*text == '.' || *text == '\'')
+		fputs("\\&", out);
+	for (; *text; text++) {
+		if (*text == '\\')
+			fputs("\\e", out);
+		else if (*text == '-')
+			fputs("\\-", out);
+		else
+			fputc(*text, out);
+	}
+}
+
+static void print_man_option(FILE *out, const struct conf_option *o, bool global)
+{
+	char *value = values(o), *where = global ? places(o) : mem_strdup("");
+	fputs(".TP\n.B ", out);
+	put_roff(out, o->name);
+	fputc('\n', out);
+	put_roff(out, o->help);
+	put_roff(out, value);
+	put_roff(out, where);
+	if (o->flags & OPTION_RESTART)
+		fputs(" Needs a restart.", out);
+	if (global) {
+		fputs("\nDefault: ", out);
+		put_roff(out, *o->default_text ? o->default_text : "empty");
+		fputc('.', out);
+	}
+	fputc('\n', out);
+	mem_free(value);
+	mem_free(where);
+}
+
+static void print_man_entries(FILE *out, enum option_scope scope)
+{
+	bool first = true;
+	for (size_t i = 0; i < options_count(); i++) {
+		const struct conf_option *o = option_at(i);
+		if (!option_is_global(o) && option_allows(o, scope))
+			print_man_option(out, o, false);
+	}
+	for (size_t i = 0; i < options_count(); i++) {
+		const struct conf_option *o = option_at(i);
+		if (!option_is_global(o) || !option_allows(o, scope))
+			continue;
+		fputs(first ? ".PP\nAs in [pgweir], for this entry: " : ", ", out);
+		put_roff(out, o->name);
+		first = false;
+	}
+	fputs(first ? "" : ".\n", out);
+}
+
+static void print_man_group(FILE *out, enum option_group group, const char *title)
+{
+	fputs(".SS ", out);
+	put_roff(out, title);
+	fputc('\n', out);
+	for (size_t i = 0; i < options_count(); i++) {
+		const struct conf_option *o = option_at(i);
+		if (option_is_global(o) && o->group == group)
+			print_man_option(out, o, true);
+	}
+}
+
+void options_print_man(FILE *out)
+{
+	fputs(
+	    ".\\\" Made by: pgweir --print-man\n"
+	    ".TH PGWEIR.INI 5 \"\" pgweir \"File formats\"\n"
+	    ".SH NAME\npgweir.ini \\- configuration of pgweir\n"
+	    ".SH DESCRIPTION\n"
+	    "Sections in brackets, and key = value on lines of their own. A comment begins a line with ; or #; there "
+	    "are\n"
+	    "none behind a value. %include FILE reads another file. The section and key names are those of PgBouncer\n"
+	    "where they mean the same; [pgbouncer] is another name of [pgweir].\n"
+	    "Times of PgBouncer's keys are seconds; others take us, ms, s or min, and a bare number is ms.\n"
+	    "PGWEIR_<KEY> in the environment overrides any key of [pgweir].\n"
+	    ".SH [databases]\n"
+	    "name = key=value key='value with blanks' ..., a quote in a value being doubled. \"*\" serves every other\n"
+	    "name. All hosts of a cluster are named: which one is the primary is found out. A URI may stand instead "
+	    "of\n"
+	    "the keys.\n",
+	    out);
+	print_man_entries(out, SCOPE_DATABASE);
+	fputs(".SH [users]\nname = key=value ...\n", out);
+	print_man_entries(out, SCOPE_USER);
+	fputs(".SH [applications]\napplication_name = key=value ...; they come before users and databases.\n", out);
+	print_man_entries(out, SCOPE_APPLICATION);
+	fputs(".SH [peers]\npeer_id = key=value ...: other processes on the same port, to pass cancel requests on.\n",
+	      out);
+	print_man_entries(out, SCOPE_PEER);
+	fputs(".SH [pgweir]\n", out);
+#define PRINT_MAN_GROUP(id, title)                                                                                     \
+	if (OPTION_GROUP_##id != OPTION_GROUP_ENTRY)                                                                   \
+		print_man_group(out, OPTION_GROUP_##id, title);
+	OPTION_GROUPS(PRINT_MAN_GROUP)
+#undef PRINT_MAN_GROUP
+	fputs(".SH SEE ALSO\n.BR pgweir (1)\n", out);
 }

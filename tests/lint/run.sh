@@ -4,7 +4,7 @@ set -uo pipefail
 . "$(dirname "$0")/../lib.sh"
 cd "$TOP/tests/lint" || exit 1
 passed=0 failed=0 skipped=0
-for lint in layers headers functions banned symbols tree format; do
+for lint in layers headers functions banned symbols tree docs format; do
 	python3 -B "./$lint.py"
 	case $? in
 	0) passed=$((passed + 1)) ;;

@@ -472,16 +472,18 @@ static void test_kept_keys_are_noticed(void **state)
 
 /* --- the generated file ------------------------------------------------------------------------------------------- */
 
-static char *generated(void)
+static char *generated_by(void (*print)(FILE *out))
 {
 	char *text = NULL;
 	size_t len = 0;
 	FILE *out = open_memstream(&text, &len);
 	assert_non_null(out);
-	options_print_ini(out);
+	print(out);
 	assert_int_equal(fclose(out), 0);
 	return text; /* to be freed by free(): allocated by libc */
 }
+
+static char *generated(void) { return generated_by(options_print_ini); }
 
 static char *read_whole(const char *path)
 {
@@ -494,14 +496,25 @@ static char *read_whole(const char *path)
 	return text;
 }
 
-static void test_generated_file_is_current(void **state)
+static void check_current(const char *path, void (*print)(FILE *out), const char *how)
 {
-	char *want = generated(), *have = read_whole("conf/pgweir.ini");
-	(void)state;
+	char *want = generated_by(print), *have = read_whole(path);
 	if (strcmp(want, have) != 0)
-		fail_msg("conf/pgweir.ini is not current: run build/pgweir --print-options > conf/pgweir.ini");
+		fail_msg("%s is not current: run build/pgweir %s > %s", path, how, path);
 	mem_free(have);
 	free(want); /* allocated by libc */
+}
+
+static void test_generated_file_is_current(void **state)
+{
+	(void)state;
+	check_current("conf/pgweir.ini", options_print_ini, "--print-options");
+}
+
+static void test_manual_page_is_current(void **state)
+{
+	(void)state;
+	check_current("docs/man/pgweir.ini.5", options_print_man, "--print-man");
 }
 
 /* Taking away the comment sign of every "; key = default" gives a file that loads and changes nothing. */
@@ -553,6 +566,7 @@ int main(void)
 		cmocka_unit_test(test_did_you_mean),
 		cmocka_unit_test(test_kept_keys_are_noticed),
 		cmocka_unit_test(test_generated_file_is_current),
+		cmocka_unit_test(test_manual_page_is_current),
 		cmocka_unit_test(test_generated_defaults_load),
 		cmocka_unit_test(test_every_key_is_in_the_generated_file),
 	};
