@@ -323,10 +323,12 @@ static void log_close(const struct client *c, const struct pgerr *err, const cha
 {
 	struct log_subject about = client_subject(c);
 	const struct config *cfg = c->worker->runtime->config;
+	/* PgBouncer's words, which log analysers look for. */
+	unsigned long long age_s = (loop_now_us(c->worker->loop) - c->connected_us) / 1000000;
 	if (err && cfg->log_pooler_errors)
-		log_warning(&about, "closing: %s", err->message);
+		log_warning(&about, "closing because: %s (age=%llus)", err->message, age_s);
 	else if (why && cfg->log_disconnections && c->du)
-		log_info(&about, "closing: %s", why);
+		log_info(&about, "closing because: %s (age=%llus)", why, age_s);
 }
 
 void client_close(struct client *c, const struct pgerr *err, const char *why)

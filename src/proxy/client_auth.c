@@ -54,9 +54,10 @@ static const char *stored_secret(const struct client *c)
 /* One text for every reason, so that it does not tell whether the user exists. */
 static void auth_failed(struct client *c)
 {
-	const char *how = c->login->method == AUTH_METHOD_CERT   ? "certificate"
-	                  : c->login->method == AUTH_METHOD_PEER ? "peer"
-	                                                         : "password";
+	const char *how = c->login->method == AUTH_METHOD_CERT    ? "certificate"
+	                  : c->login->method == AUTH_METHOD_PEER  ? "peer"
+	                  : c->login->method == AUTH_METHOD_TRUST ? "\"trust\""
+	                                                          : "password";
 	bool by_password = str_eq(str_of(how), STR("password"));
 	struct pgerr err;
 	pgerr_set_fatal(&err, by_password ? SQLSTATE_INVALID_PASSWORD : SQLSTATE_INVALID_AUTHORIZATION,
@@ -245,9 +246,19 @@ static void keep_found(const struct client *c)
 
 /* --- the exchange begins --- */
 
+/* With trust no secret is looked at, but where there is a list of users it must have the name, as in PgBouncer: a
+ * forced user= would let everybody in who can reach the port. */
+static bool is_listed(const struct client *c)
+{
+	const struct config *cfg = c->worker->runtime->config;
+	bool has_list = *cfg->auth_file || c->login->was_looked_up;
+	return !has_list || cfg->auth_type == CONF_AUTH_ANY || stored_secret(c);
+}
+
 static bool needs_secret(enum auth_method method)
 {
-	return method == AUTH_METHOD_PASSWORD || method == AUTH_METHOD_MD5 || method == AUTH_METHOD_SCRAM;
+	return method == AUTH_METHOD_TRUST || method == AUTH_METHOD_PASSWORD || method == AUTH_METHOD_MD5 ||
+	       method == AUTH_METHOD_SCRAM;
 }
 
 /* The method is known: what to ask the client for? */
@@ -259,6 +270,8 @@ static void pick_exchange(struct client *c, const char *map)
 		l->exchange = certificate_fits(c, map) ? AUTH_EXCHANGE_NONE : AUTH_EXCHANGE_REJECT;
 	} else if (l->method == AUTH_METHOD_PEER) {
 		l->exchange = peer_fits(c, map) ? AUTH_EXCHANGE_NONE : AUTH_EXCHANGE_REJECT;
+	} else if (l->method == AUTH_METHOD_TRUST && !is_listed(c)) {
+		l->exchange = AUTH_EXCHANGE_REJECT;
 	} else {
 		enum secret_kind kind = secret ? secret_parse(str_of(secret)) : typical_kind(c);
 		l->exchange = auth_exchange_pick(l->method, kind);
@@ -269,7 +282,8 @@ static void pick_exchange(struct client *c, const char *map)
 void auth_begin(struct client *c)
 {
 	struct client_login *l = c->login;
-	struct hba_verdict v = { true, method_of(c->worker->runtime->config->auth_type), 0, NULL };
+	const struct config *cfg = c->worker->runtime->config;
+	struct hba_verdict v = { true, method_of(cfg->auth_type), 0, NULL };
 	client_set_state(c, CLIENT_AUTH);
 	if (console_by_socket(c)) {
 		l->exchange = AUTH_EXCHANGE_NONE;
@@ -281,7 +295,7 @@ void auth_begin(struct client *c)
 	l->method = v.method;
 	if (v.method == AUTH_METHOD_REJECT)
 		refuse_by_rules(c, &v);
-	else if (needs_secret(v.method) && !stored_secret(c) && begin_lookup(c))
+	else if (needs_secret(v.method) && cfg->auth_type != CONF_AUTH_ANY && !stored_secret(c) && begin_lookup(c))
 		return; /* on_looked_up() goes on */
 	else
 		pick_exchange(c, v.map);

@@ -140,6 +140,16 @@ host      all postgres   all trust
             assert stays.value("select 1") == "1"
 
 
+def test_trust_wants_a_name_of_the_list(pgweir, workspace):
+    """As PgBouncer has it; a forced user would let anybody in. auth_type = any is for that."""
+    proxy = pgweir(databases={"forced": "dbname=postgres user=plain_user"})
+    proxy.connect("scram_user", "forced").close()
+    refused = refusal(proxy, "nobody_knows_me", "forced")
+    assert refused.sqlstate == "28000" and refused.fields["M"].startswith('"trust" authentication failed')
+    proxy.reload(auth_type="any")
+    proxy.connect("nobody_knows_me", "forced").close()
+
+
 @pytest.fixture
 def accounts_db(cluster):
     """A database with roles of all kinds and a look-up function; the roles are gone afterwards."""
