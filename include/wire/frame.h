@@ -25,12 +25,12 @@ enum frame_result {
 };
 
 enum {
-	FRAME_HEAD_BYTES = 5,           /* type and length word */
-	FRAME_LENGTH_MIN = 4,           /* the length word counts itself */
-	FRAME_LENGTH_MAX = 0x7fffffff,  /* it is signed on the server's side */
-	STARTUP_HEAD_BYTES = 8,         /* length word and code */
-	STARTUP_BYTES_MAX = 10000 + 4,  /* MAX_STARTUP_PACKET_LENGTH of PostgreSQL, without the length word */
-	FRAME_LOGIN_BYTES_MAX = 0x4000, /* for callers: longest message to accept from a peer not yet authenticated */
+	FRAME_HEAD_BYTES = 5,            /* type and length word */
+	FRAME_LENGTH_MIN = 4,            /* the length word counts itself */
+	FRAME_LENGTH_MAX = 0x7fffffff,   /* it is signed on the server's side */
+	STARTUP_HEAD_BYTES = 8,          /* length word and code */
+	STARTUP_BYTES_MAX = 10000 + 4,   /* MAX_STARTUP_PACKET_LENGTH of PostgreSQL, without the length word */
+	FRAME_LOGIN_BYTES_MAX = 0x10000, /* for callers: longest message to accept from a peer not yet authenticated */
 };
 
 /* When a message may come.  A mask: ReadyForQuery ends the login and every query. */

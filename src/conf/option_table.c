@@ -514,7 +514,7 @@ const struct conf_option conf_option_table[] = {
 	  .help = "Kept only: the monitor notices a server that has moved by itself." },
 	{ "resolv_conf", IN(NET), OPT_STRING, GLOBAL(char *, resolv_conf), .default_text = "", .flags = OPTION_RESTART,
 	  .help = "Resolver configuration instead of /etc/resolv.conf." },
-	{ "pkt_buf", IN(NET), OPT_SIZE, GLOBAL(uint64_t, pkt_buf_bytes), .default_text = "4096", RANGE(256, 64 << 20),
+	{ "pkt_buf", IN(NET), OPT_SIZE, GLOBAL(uint64_t, pkt_buf_bytes), .default_text = "4096", RANGE(1, 64 << 20),
 	  .flags = OPTION_RESTART | OPTION_OTHER_WAY,
 	  .help =
 	      "Buffer per connection in PgBouncer; kept only: each worker has one buffer for all its connections." },

@@ -81,10 +81,13 @@ static uint64_t hash_text(uint64_t seed, const char *text)
 }
 
 /* Of all that makes a server connection what it is, besides its host. */
-static uint64_t identity_of(const struct config *cfg, const struct conf_database *conf, const char *dbname,
-                            const char *server_user)
+static uint64_t identity_of(const struct config *cfg, const struct conf_database *conf, const char *entry,
+                            const char *dbname, const char *server_user)
 {
+	/* The entry's name too: what one entry may do must not answer for another one's password or rights. */
 	const char *const texts[] = {
+		entry,
+		conf->password,
 		dbname,
 		server_user,
 		conf->client_encoding,
@@ -153,7 +156,7 @@ static bool resolve(struct dbuser *du, const struct config *cfg, struct pgerr *e
 	du->user_servers = limit_get(LIMIT_USER_SERVERS, du->server_user, strlen(du->server_user));
 	du->user_clients = limit_get(LIMIT_USER_CLIENTS, du->user, strlen(du->user));
 	du->db_clients = limit_get(LIMIT_DATABASE_CLIENTS, du->database, strlen(du->database));
-	set_identity(du, identity_of(cfg, conf, dbname, du->server_user));
+	set_identity(du, identity_of(cfg, conf, du->database, dbname, du->server_user));
 	dbuser_follow_orders(du);
 	return true;
 }

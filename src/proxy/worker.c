@@ -73,8 +73,11 @@ static struct tls_ctx *make_tls(const struct config *cfg, bool client_side, char
 static bool check_rule(const struct hba_verdict *v, const struct runtime *r, char *err, size_t err_size)
 {
 	const struct config *cfg = r->config;
-	if (v->method == AUTH_METHOD_CERT && cfg->client_tls_sslmode < CONF_SSL_VERIFY_CA) {
-		snprintf(err, err_size, "%s:%u: cert needs client_tls_sslmode = verify-ca or verify-full",
+	/* Where certificates are not a must they are checked all the same if there is an authority, see io/tls.h. */
+	bool checked = cfg->client_tls_sslmode != CONF_SSL_DISABLE &&
+	               (*cfg->client_tls_ca_file || cfg->client_tls_sslmode >= CONF_SSL_VERIFY_CA);
+	if (v->method == AUTH_METHOD_CERT && !checked) {
+		snprintf(err, err_size, "%s:%u: cert needs client_tls_sslmode and client_tls_ca_file",
 		         cfg->auth_hba_file, v->line);
 		return false;
 	}

@@ -7,6 +7,7 @@ import subprocess
 import pytest
 from harness.postgres import PASSWORD
 from harness.proxy import Pgweir
+from harness.tls import Authority
 from harness.wire import Connection, PgError, startup, tls_context
 
 
@@ -79,7 +80,9 @@ host      all postgres   all trust
         maps = "people alice plain_user\npeople /^(.*)@example.com$ \\1\n"
         proxy = pgweir(settings=self.settings(workspace, rules, maps, client_tls_sslmode="verify-full",
                                               unix_socket_dir="", **server_tls))
-        proxy.admin = lambda command: None  # nobody without a certificate gets in, the harness included
+        admin = tls_context(authority.ca, *(lambda pair: (pair[0], authority.private_copy(pair[1])))(authority.issue("postgres")))
+        connect = proxy.connect
+        proxy.admin = lambda command: connect("postgres", "pgweir", tls=admin).query(command).dicts
 
         def tls(name):
             certificate, key = authority.issue(f"client_{name}", common_name=name)
@@ -88,6 +91,12 @@ host      all postgres   all trust
         proxy.connect("plain_user", tls=tls("alice")).close()
         proxy.connect("plain_user", tls=tls("plain_user@example.com")).close()
         proxy.connect("postgres", tls=tls("postgres")).close()
+        proxy.reload(client_tls_sslmode="require")  # certificates are no must now, but those of others are not believed
+        stranger = Authority(workspace, "stranger")
+        certificate, key = stranger.issue("fake", common_name="alice")
+        for context in (tls_context(authority.ca), tls_context(authority.ca, certificate, stranger.private_copy(key))):
+            assert refusal(proxy, "plain_user", tls=context).sqlstate == "28000"
+        proxy.connect("plain_user", tls=tls("alice")).close()
         for name, user in (("plain_user", "plain_user"), ("alice", "postgres"), ("postgres", "plain_user"),
                            ("plain_user@example.org", "plain_user")):
             refused = refusal(proxy, user, tls=tls(name))
@@ -112,7 +121,7 @@ host      all postgres   all trust
         ("host all all all ldap\n", None, r"hba\.conf:1: authentication method \"ldap\" is not supported"),
         ("\nhost all all 127.0.0.1/33 trust\n", None, r"hba\.conf:2: invalid prefix length"),
         ("local all all peer map=m\n", None, r"hba\.conf:1: there is no map \"m\" in auth_ident_file"),
-        ("hostssl all all all cert\n", None, r"hba\.conf:1: cert needs client_tls_sslmode = verify-ca or verify-full"),
+        ("hostssl all all all cert\n", None, r"hba\.conf:1: cert needs client_tls_sslmode and client_tls_ca_file"),
         ("local all all peer map=m\n", "m /( x\n", r"ident\.conf:1: invalid regular expression"),
     ])
     def test_bad_files_are_refused_at_start_and_kept_out_by_reload(self, pgweir, workspace, cluster, rules, maps, expected):

@@ -195,7 +195,7 @@ static const struct row rows[] = {
 	SECONDS_ROW("dns_nxdomain_ttl"),
 	SECONDS_ROW("dns_zone_check_period"),
 	TEXT_ROW("resolv_conf", "/etc/r"),
-	{ "pkt_buf", "8192", NULL, "10", "\"10\" is out of range; use 256 to 64MB bytes (or kB, MB, GB, TB)" },
+	{ "pkt_buf", "8192", NULL, "0", "\"0\" is out of range; use 1 to 64MB bytes (or kB, MB, GB, TB)" },
 	{ "max_packet_size", "1MB", NULL, "3GB",
 	  "\"3GB\" is out of range; use 1024 to 2147483647 bytes (or kB, MB, GB, TB)" },
 	{ "sbuf_loopcnt", "0", NULL, "x", "\"x\" is not a whole number; use 0 to 1000000" },
