@@ -21,8 +21,8 @@ from kit import cluster, measure, proxies, works  # noqa: E402
 
 SLEEP = "select pg_sleep(0.01);\n"
 WORKS = {
-    "select-only": ("select-only", ("-b", "select-only")),
-    "tpcb-like": ("tpcb-like", ("-b", "tpcb-like")),
+    "select-only": ("one select by key", ("-b", "select-only")),
+    "tpcb-like": ("seven statements in a transaction", ("-b", "tpcb-like")),
     "mix-10ms": ("half select-only, half statements of 10 ms", ("-b", "select-only@1", "-f", "{sleep}@1")),
 }
 
@@ -116,7 +116,7 @@ def panel(points, key, unit, advised, top, colour):
 
 def plot(name, doc):
     head = html.escape(f"{name}: throughput and latency over the pool's size")
-    note = html.escape(f"{doc['title']}; best (smallest within 3 %) {doc['best']}, advised {doc['advised']}: {doc['advice']['reason']}")
+    note = html.escape(f"{doc['title']}; the smallest size within 3 % of the highest rate is {doc['best']}, advised is {doc['advised']}")
     out = ['<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 660 520" font-family="system-ui, sans-serif" font-size="12">',
            f'<rect width="100%" height="100%" fill="#fff"/><text x="14" y="26" font-size="17" font-weight="600">{head}</text>'
            f'<text x="14" y="45" fill="#666">{note}</text>',
