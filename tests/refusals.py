@@ -88,17 +88,17 @@ def judge(path, primary_path):
 
 
 def replay(path, port, database):
-    """Each distinct text once, in the order of the log, on connections that a lost one is replaced for."""
+    """Each distinct text once, in the order of the log, each on a connection of its own: some leave state, which pins."""
     texts = dict.fromkeys(STATEMENT.fullmatch(text).group(1) for _, _, where, _, level, text in entries(path)
                           if level == "LOG" and where == database and STATEMENT.fullmatch(text))
     wanted = [text for text in texts if QUERY.match(text) and not LEFT_OUT.search(text)]
-    client, failed = None, 0
+    failed = 0
     for text in wanted:
         try:
-            client = client or wire.Connection.login(int(port), "postgres", database, options="-c statement_timeout=5s")
-            failed += bool(client.query(text, check=False).errors)
-        except (wire.Closed, AssertionError, OSError):
-            client, failed = None, failed + 1
+            with wire.Connection.login(int(port), "postgres", database, options="-c statement_timeout=5s") as client:
+                failed += bool(client.query(text, check=False).errors)
+        except (wire.Closed, AssertionError, OSError):  # a COPY that waits for data, a session that is ended
+            failed += 1
     print(f"replay: {len(wanted)} of {len(texts)} texts sent, {failed} with an error of their own")
     return 0
 
