@@ -24,7 +24,7 @@ LINE = re.compile(r"\d{4}-\d\d-\d\d \S+ \S+ \[(\d+)\] (\S{5}) (\S*) ([^|]*)\|(LO
 STATEMENT = re.compile(r"(?:statement|execute [^:]*|execute fetch from [^:]*): (.*)", re.S)
 MONITOR = "pgweir-monitor"
 # Replayed are queries: what writes would change what the rest sees, and these words would stop the run or last for ever.
-QUERY = re.compile(r"\s*(select|values|table|with|explain|\()", re.I)
+QUERY = re.compile(r"\s*(select|values|table|with|explain|\(|copy\b.*\bto stdout)", re.I | re.S)
 LEFT_OUT = re.compile(r"pg_sleep|pg_terminate_backend|pg_cancel_backend|pg_promote|pg_rotate_logfile|advisory|pg_switch_wal|\binto\b", re.I)
 
 
