@@ -83,8 +83,6 @@ bool login_send_reply(struct client *c, struct wire_writer *ww)
 
 /* --- TLS --- */
 
-enum { TLS_HANDSHAKE_RECORD = 0x16 };
-
 static void start_tls(struct client *c, struct tls_ctx *ctx)
 {
 	stream_want_read(&c->stream, false);
@@ -117,7 +115,7 @@ bool client_login_starts_with_tls(struct client *c)
 	struct tls_ctx *ctx = c->worker->runtime->client_tls;
 	uint8_t first;
 	if (c->state != CLIENT_STARTUP || l->tls_asked || l->gss_refused || l->is_unix || !ctx || buf_len(&c->in) ||
-	    stream_peek(&c->stream, &first, 1) != 1 || first != TLS_HANDSHAKE_RECORD)
+	    stream_peek(&c->stream, &first, 1) != 1 || !startup_is_tls_hello(&first, 1))
 		return false;
 	l->tls_asked = l->tls_direct = true;
 	start_tls(c, ctx);

@@ -387,6 +387,19 @@ static void primary_only(struct segment *seg, enum route_reason reason)
 	seg->shape = NULL;
 }
 
+/* FunctionCall names a function by its OID.  libpq's large objects use it, and leave nothing behind a transaction; any
+ * other function may do anything. */
+static void scan_function_call(struct segment *seg, const uint8_t *body, size_t have)
+{
+	enum { LO_CREATE = 715, LO_OPEN = 952, LO_TELL = 958, LO_UNLINK = 964, LO_TRUNCATE = 1004, LO_LSEEK64 = 3170 };
+	uint32_t oid = have >= sizeof oid ? frame_load_u32(body) : 0;
+	if (oid == LO_CREATE || (oid >= LO_OPEN && oid <= LO_TELL) || oid == LO_UNLINK || oid == LO_TRUNCATE ||
+	    (oid >= LO_LSEEK64 && oid <= LO_LSEEK64 + 2)) /* lo_tell64, lo_truncate64 */
+		return;
+	seg->pins |= SQL_PIN_UNKNOWN;
+	seg->flags |= SQL_F_DDL | SQL_F_MAY_TOUCH_SESSION;
+}
+
 static void scan_message(struct scan *sc, struct segment_msg *m, const uint8_t *body, size_t len)
 {
 	struct segment *seg = sc->seg;
@@ -409,6 +422,7 @@ static void scan_message(struct scan *sc, struct segment_msg *m, const uint8_t *
 		return;
 	case MSG_FUNCTION_CALL:
 		seg->end = SEGMENT_FCALL;
+		scan_function_call(seg, body, len);
 		primary_only(seg, REASON_SIDE_EFFECT);
 		return;
 	case MSG_SYNC:
@@ -458,6 +472,7 @@ static void scan_large(struct scan *sc, struct segment_msg *m, size_t have, cons
 		primary_only(seg, REASON_TOO_LARGE);
 		break;
 	case MSG_FUNCTION_CALL:
+		scan_function_call(seg, body, have - FRAME_HEAD_BYTES);
 		primary_only(seg, REASON_TOO_LARGE);
 		break;
 	case MSG_COPY_DATA_IN:

@@ -1,7 +1,7 @@
 """What one client must never see of another one that had the same backend before it."""
 import pytest
 from harness.system import wait_until
-from harness.wire import bind, close, execute, flush, parse, sync
+from harness.wire import bind, close, execute, flush, function_call, parse, sync
 
 
 @pytest.fixture
@@ -44,6 +44,15 @@ def test_close_of_a_statement_whose_parse_failed(one, database):
             client.send(parse("s", "selec 1"), close("S", "s"), sync())
             assert client.brief_until_ready()[-1] == "Z I"
         assert client.value("select 1") == "1"
+
+
+def test_what_a_function_call_leaves_is_nobody_elses(one, database):
+    """set_config() by the protocol's FunctionCall, on the only backend of two clients."""
+    with one.connect(database=database) as setter, one.connect(database=database) as other:
+        setter.send(function_call(2078, ["work_mem", "5MB", "f"]))
+        assert setter.read_until_ready()[-1].brief == "Z I"
+        assert other.value("show work_mem") == "4MB"
+        assert setter.value("show work_mem") == "5MB"
 
 
 @pytest.mark.parametrize("word", ["serializable", "SERIALIZABLE", "repeatable read"])

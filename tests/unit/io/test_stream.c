@@ -789,8 +789,8 @@ static void test_peek_leaves_the_bytes(void **state UNUSED)
 	release(b);
 }
 
-/* epoll refuses plain files: the only easy way to have it refuse a descriptor.  One in memory: on some file systems (FUSE)
- * files can be watched. */
+/* epoll refuses plain files: the only easy way to have it refuse a descriptor.  One in memory: on some file systems
+ * (FUSE) files can be watched. */
 static void test_socket_that_cannot_be_watched_fails(void **state UNUSED)
 {
 	struct end *a = new_end();
