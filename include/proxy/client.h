@@ -161,12 +161,16 @@ struct client {
 	uint64_t need_round;             /* WAIT_FRESH: a standby must be fresh as of later than this */
 	uint64_t wait_since_us, connected_us, request_us, xact_us, fresh_deadline_us, primary_deadline_us;
 	struct client_stmts stmts;
-	struct sqlname *sqlnames; /* owned: what PREPARE has named (sqlprep.h) */
-	struct params *profile;   /* owned reference: settings that a backend must have for it */
-	struct params *startup;   /* owned reference: the start-up packet's, but for application_name */
-	struct params *home;      /* owned reference: startup and application_name: what RESET goes back to */
-	struct params *session;   /* owned reference: profile, with the client's own application_name */
-	struct params *asked;     /* owned reference or NULL: what a backend has told so far (tracking.c) */
+	struct sqlname *sqlnames;    /* owned: what PREPARE has named (sqlprep.h) */
+	struct params *profile;      /* owned reference: settings that a backend must have for it */
+	struct params *startup;      /* owned reference: the start-up packet's, but for application_name */
+	struct params *home;         /* owned reference: startup and application_name: what RESET goes back to */
+	struct params *session;      /* owned reference: profile, with the client's own application_name */
+	struct params *custom;       /* owned reference: names with a point that exist in its session (E1) */
+	struct params *maybe_custom; /* owned reference or NULL: such names that its transaction may have made */
+	uint64_t parse_key;          /* D1: of the settings by which a statement is read when it is parsed */
+	uint64_t odd_key;            /* the same in a transaction that has changed settings; 0: it has not */
+	struct params *asked;        /* owned reference or NULL: what a backend has told so far (tracking.c) */
 	struct sqlparse_options sql_options; /* how its text is to be read; follows view */
 	struct params *view;                 /* owned reference: ParameterStatus as it has been told */
 	uint32_t pid;                        /* virtual; above PostgreSQL's own (4194304) */

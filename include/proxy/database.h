@@ -86,6 +86,7 @@ struct dbuser {
 	unsigned n_clients;      /* logged in */
 	uint64_t last_used_us;   /* when dbusers_age() last found a client or a server connection */
 	bool reads_sequences;    /* somebody has called currval() or lastval() (E3) */
+	bool odd_path;           /* E5: the search_path of its logins lets names hide PostgreSQL's own */
 	bool paused;             /* PAUSE, KILL or SUSPEND: hands out no server; follows proxy/orders.h */
 	struct catalog *catalog; /* owned reference, current as of catalog_version */
 	uint64_t catalog_version;

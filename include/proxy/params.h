@@ -27,6 +27,7 @@ struct params {
 	size_t key_len;
 	const char
 	    *isolation; /* value of default_transaction_isolation, which is asked for at each statement, or NULL */
+	bool odd_path;  /* its search_path lets names hide PostgreSQL's own (E5) */
 	struct param items[];
 };
 
@@ -46,6 +47,10 @@ struct params *params_without(struct params_table *t, const struct params *base,
 
 struct params *params_from_key(struct params_table *t, const char *key, size_t key_len); /* of another worker's set */
 
+/* Both sets' names, with the values of `more` where both have one; a new reference. */
+struct params *params_union(struct params_table *t, struct params *base, const struct params *more);
+/* Every name of `part` is one of `whole`. */
+bool params_are_among(const struct params *part, const struct params *whole);
 const char *params_get(const struct params *p, const char *name); /* NULL when absent; borrowed */
 
 /* Replaces *slot (a reference that the caller owns) by the set with one value changed. */

@@ -17,6 +17,7 @@
 
 struct client;
 struct mention;
+struct params;
 struct stmt_text;
 struct worker;
 
@@ -61,6 +62,7 @@ struct segment {
 	bool unknown;        /* executes or describes something that was not made here */
 	unsigned n_executed; /* Execute and Query messages */
 	struct sql_shape *shape; /* the one executed statement's; owned reference, or NULL (none, several, unknown) */
+	struct params *names;    /* settings with a point that its statements name (E1); owned reference or NULL */
 	uint32_t flags, pins;    /* union over what is executed */
 	struct route_verdict verdict; /* of the strictest part */
 	bool has_verdict;             /* a statement was seen */

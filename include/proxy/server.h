@@ -73,13 +73,15 @@ enum {
 	REQF_SERVER_STMT = 16, /* u2.sstmt changes with the outcome */
 	REQF_UNNAMED = 32,     /* the unnamed statement: text is what it becomes */
 	REQF_SQLNAME = 4,      /* Close of a name that SQL made (sqlprep.h) */
+	REQF_ONE_TAG = 256,    /* of its CommandCompletes only the first is the client's: statements of ours follow */
+	REQF_TAG_SEEN = 512,   /* and that has come */
 	REQF_SETTLES = 128,    /* our COMMIT: what was pending is the server's profile now (C7) */
 	REQF_AFTER = 64,       /* swallowed, and its rows are ours (afterstep.h) */
 };
 
 struct request {
 	uint8_t kind;        /* enum request_kind */
-	uint8_t flags;       /* REQF_* */
+	uint16_t flags;      /* REQF_* */
 	uint16_t msg;        /* index of the client's message in its segment, for a repetition */
 	struct cstmt *cstmt; /* borrowed from the client's table; see REQF_CLIENT_STMT */
 	union {
@@ -121,6 +123,7 @@ struct server {
 	struct params *status;  /* owned reference: ParameterStatus as it stands */
 	struct params *profile; /* owned reference: settings that we have made on it; NULL: unknown */
 	struct params *base;    /* owned reference: the profile that RESET ALL goes back to */
+	struct params *custom;  /* owned reference: names with a point that were ever set on it (E1) */
 	struct params *pending; /* owned reference: what profile becomes when the running transaction commits (C7) */
 	bool news;              /* status may differ from what the client has been told (E6) */
 	bool is_replica;        /* in_hot_standby as last reported (PostgreSQL 14 and newer) */

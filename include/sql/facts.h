@@ -97,6 +97,9 @@ enum sql_verb {
 	X(RESETS_SETTINGS, "RESET, DISCARD ALL: what was set on the server connection for a client may be gone")       \
 	X(PREPARED_NAMES, "PREPARE, EXECUTE, DEALLOCATE, DISCARD ALL: statements under names of SQL")                  \
 	X(SHOWS_PREPARED, "pg_prepared_statements")                                                                    \
+	X(SETS, "SET, RESET, set_config(): settings of the session or of the transaction are others afterwards")       \
+	X(CUSTOM_SETTING, "names settings with a point (facts.settings), which stay behind (E1)")                      \
+	X(ODD_PATH, "a search_path in which something comes before pg_catalog, or pg_temp: names mean anything (E5)")  \
 	X(DYNAMIC, "runs SQL that is made at run time")                                                                \
 	X(SWALLOWS_ERRORS, "a PL/pgSQL block with EXCEPTION: a refusal may be lost in it (A6)")
 enum sql_flag_bit {
@@ -113,7 +116,7 @@ enum sql_flag {
 /* Why a client keeps its server connection after the transaction. */
 #define SQL_PINS(X)                                                                                                    \
 	X(SETTING, "changed a setting of the session")                                                                 \
-	X(CUSTOM, "a setting whose name has a point, or is not known: the name stays behind (E1)")                     \
+	X(CUSTOM, "may set a setting whose name is not known, and would stay behind (E1)")                             \
 	X(ROLE, "SET ROLE or SET SESSION AUTHORIZATION")                                                               \
 	X(PREPARED, "PREPARE in SQL")                                                                                  \
 	X(LISTEN, "LISTEN")                                                                                            \
@@ -209,10 +212,14 @@ struct sql_facts {
 	/* Aliases and names of relations that a column's qualifier may mean: schema is the alias, name the relation;
 	 * name NULL: a subquery, function or CTE. */
 	struct sql_refs aliases;
+	struct sql_refs settings; /* names with a point that SET, SET LOCAL or set_config() has for settings */
 	/* Of a scanned PL/pgSQL body: every identifier, whatever it is. */
 	struct sql_refs words;
 	size_t bytes; /* memory of the block */
 };
+
+/* E5: with pg_catalog behind another schema, a function of PostgreSQL's own may be hidden by one of the same name. */
+bool sql_path_is_odd(const char *search_path);
 
 struct sql_facts *sql_facts_ref(struct sql_facts *f);
 void sql_facts_unref(struct sql_facts *f); /* NULL is fine */

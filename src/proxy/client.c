@@ -365,6 +365,8 @@ void client_close(struct client *c, const struct pgerr *err, const char *why)
 	params_unref(&w->params, c->home);
 	params_unref(&w->params, c->session);
 	params_unref(&w->params, c->asked);
+	params_unref(&w->params, c->custom);
+	params_unref(&w->params, c->maybe_custom);
 	params_unref(&w->params, c->view);
 	if (c->in.data)
 		worker_block_put(w, &c->in);

@@ -11,6 +11,7 @@
 #include "proxy/pstmt.h"
 #include "proxy/settings.h"
 #include "proxy/sqlprep.h"
+#include "proxy/tracking.h"
 #include "proxy/worker.h"
 #include "sql/facts.h"
 #include "sql/shapes.h"
@@ -49,7 +50,7 @@ static struct request *push(struct emit *e, enum request_kind kind, unsigned fla
 		e->failed = true;
 		r = &spare;
 	}
-	*r = (struct request){ .kind = (uint8_t)kind, .flags = (uint8_t)flags };
+	*r = (struct request){ .kind = (uint8_t)kind, .flags = (uint16_t)flags };
 	return r;
 }
 
@@ -125,8 +126,8 @@ static void put_parse(struct emit *e, struct str name, const struct stmt_text *t
 void emit_put_parse(struct emit *e, struct str name, const struct stmt_text *text) { put_parse(e, name, text); }
 
 /* D1: constants in a statement are read when it is parsed, by the settings of then; so it is shared only between
- * clients of the same settings. */
-uint64_t emit_settings(const struct client *c) { return RULE_BROKEN(D1) ? 0 : c->startup->hash; }
+ * clients of the same settings, and by nobody when a transaction has settings of its own. */
+uint64_t emit_settings(const struct client *c) { return RULE_BROKEN(D1) ? 0 : c->odd_key ? c->odd_key : c->parse_key; }
 static uint64_t settings_of(const struct emit *e) { return emit_settings(e->c); }
 
 /* The statement is on the server, or its Parse is put before what is about to use it. */
@@ -202,6 +203,7 @@ static void put_settings(struct emit *e, bool alone)
 	struct buf *sql = &s->pool->worker->reply;
 	while (settings_diff_next(&d, sql))
 		inject(e, sql, REQF_PRELUDE);
+	tracking_note_names(e->c, s, e->c->custom);
 	s->news = true;
 	/* A COMMIT that stands alone makes a warning. */
 	if (alone) {
@@ -475,12 +477,54 @@ static void emit_plain(struct emit *e, const uint8_t *p, const struct segment_ms
 	ww_bytes(&e->ww, p + m->off, m->len);
 }
 
+/* The one statement of the segment, when it is a RESET of what the client has brought along. */
+static const struct sql_stmt *reset_of(const struct emit *e, const struct segment *seg)
+{
+	if (!seg->single || !(seg->flags & SQL_F_SETS) || RULE_BROKEN(E7))
+		return NULL;
+	const struct sql_stmt *stmt = &shape_facts(seg->shape)->stmts[0];
+	switch ((int)sql_facts_verb(shape_facts(seg->shape))) {
+	case SQL_RESET_ALL:
+		return stmt;
+	case SQL_RESET:
+		return params_get(e->c->home, stmt->name) ? stmt : NULL;
+	case SQL_SET_LOCAL:
+		return !stmt->value && params_get(e->c->home, stmt->name) ? stmt : NULL;
+	default:
+		return NULL;
+	}
+}
+
+/* In one string: between two messages the backend would report what is not the client's. */
+static void put_reset_query(struct emit *e, const uint8_t *p, const struct segment_msg *m, const struct sql_stmt *reset)
+{
+	struct buf *sql = &e->s->pool->worker->reply;
+	push(e, REQ_QUERY, REQF_ONE_TAG);
+	ww_begin(&e->ww, MSG_QUERY);
+	ww_bytes(&e->ww, p + m->off + FRAME_HEAD_BYTES, m->len - FRAME_HEAD_BYTES - 1);
+	/* The client's text may end in a comment. */
+	for (unsigned i = 0; tracking_home_next(e->c, reset, &i, sql);) {
+		ww_bytes(&e->ww, "\n;", 2);
+		ww_bytes(&e->ww, buf_head(sql), buf_len(sql) - 1);
+	}
+	ww_u8(&e->ww, 0);
+	ww_end(&e->ww);
+}
+
+static void put_home(struct emit *e, const struct sql_stmt *reset)
+{
+	struct buf *sql = &e->s->pool->worker->reply;
+	for (unsigned i = 0; tracking_home_next(e->c, reset, &i, sql);)
+		inject(e, sql, 0);
+}
+
 static void emit_message(struct emit *e, const struct segment *seg, unsigned i, const uint8_t *p)
 {
 	const struct segment_msg *m = &seg->msgs[i];
 	struct client_segment *cs = &e->c->seg;
 	uint16_t index = cs->next_msg++;
 	bool repeated = cs->retried && index < cs->shown_msgs;
+	const struct sql_stmt *reset;
 	switch (m->type) {
 	case MSG_PARSE:
 		if (m->text)
@@ -500,12 +544,17 @@ static void emit_message(struct emit *e, const struct segment *seg, unsigned i, 
 		return;
 	case MSG_EXECUTE:
 		emit_plain(e, p, m, REQ_EXECUTE, index);
+		if ((reset = reset_of(e, seg)))
+			put_home(e, reset);
 		return;
 	case MSG_QUERY:
 		note_unnamed(e, NULL);
 		client_stmts_set_sent(&e->c->stmts, &e->c->worker->texts, NULL);
 		client_stmts_set_unnamed(&e->c->stmts, &e->c->worker->texts, NULL);
-		emit_plain(e, p, m, REQ_QUERY, index);
+		if ((reset = reset_of(e, seg)))
+			put_reset_query(e, p, m, reset);
+		else
+			emit_plain(e, p, m, REQ_QUERY, index);
 		return;
 	case MSG_FUNCTION_CALL:
 		emit_plain(e, p, m, REQ_FCALL, index);
@@ -614,7 +663,7 @@ enum emit_result emit_segment(struct client *c, struct server *s, struct segment
 	const uint8_t *p = buf_head(&c->in) + c->emitted;
 	emit_begin(&e, c, s);
 	bool discards = pins_must_discard(c, s, seg);
-	if (is_plain(&e) && !discards && !may_use_names(seg)) {
+	if (is_plain(&e) && !discards && !may_use_names(seg) && !(seg->flags & SQL_F_SETS)) {
 		if (seg->n == 1 && seg->end == SEGMENT_QUERY)
 			return send_query(&e, seg, p);
 		if (seg->known && is_ready_to_bind(&e, &seg->msgs[0]))

@@ -7,8 +7,10 @@
 #include "proxy/measure.h"
 #include "proxy/params.h"
 #include "proxy/pstmt.h"
+#include "proxy/relay_priv.h"
 #include "proxy/settings.h"
 #include "proxy/sqlprep.h"
+#include "proxy/tracking.h"
 #include "proxy/worker.h"
 #include "sql/shapes.h"
 #include "wire/msg.h"
@@ -17,10 +19,11 @@ enum { OID_TEXT = 25 };
 
 /* What one statement answers. */
 struct answer {
-	const char *tag; /* NULL: EmptyQueryResponse */
-	char *column;    /* owned: SHOW's column, or NULL */
-	char *value;     /* owned */
-	char *error;     /* owned: instead of all that */
+	const char *tag;           /* NULL: EmptyQueryResponse */
+	char *column;              /* owned: SHOW's column, or NULL */
+	char *value;               /* owned */
+	char *error;               /* owned: instead of all that */
+	const struct params *news; /* borrowed or NULL: what the client is told of its settings at the end */
 };
 
 char local_tx_status(const struct client *c)
@@ -47,6 +50,7 @@ static void forget_transaction(struct client *c)
 	c->xact_us = 0;
 	c->tx_flags = 0;
 	c->txf = (struct client_tx_facts){ 0 };
+	tracking_forget(c);
 	if (c->tx_routing.set) {
 		c->tx_routing = (struct conf_routing){ 0 };
 		settings_refresh_routing(c);
@@ -96,6 +100,15 @@ static void do_setting(struct client *c, const struct sql_stmt *stmt, struct ans
 	settings_refresh_routing(c);
 }
 
+/* E1: names with a point stay, and are empty. */
+static void discard_settings(struct client *c)
+{
+	struct params_table *t = &c->worker->params;
+	struct params *home = params_union(t, c->custom, c->home);
+	settings_adopt(c, home);
+	params_unref(t, home);
+}
+
 static struct answer perform(struct client *c, const struct segment *seg)
 {
 	struct answer a = { 0 };
@@ -119,6 +132,13 @@ static struct answer perform(struct client *c, const struct segment *seg)
 		forget_transaction(c);
 		c->worker->stats.total.xacts++;
 		c->du->stats.xacts++;
+		break;
+	case SQL_DISCARD_ALL:
+		a.tag = "DISCARD ALL";
+		discard_settings(c);
+		client_stmts_deinit(&c->stmts, &c->worker->texts);
+		sqlprep_clear_client(c);
+		a.news = dbuser_welcome_find(c->du, c->startup);
 		break;
 	case SQL_EMPTY:
 		break;
@@ -247,6 +267,23 @@ static const struct segment_msg *duplicate(const struct client *c, const struct 
 	return NULL;
 }
 
+/* What ParameterStatus says of a session like the client's at its start. */
+static void put_news(struct client *c, struct wire_writer *ww, const struct params *status)
+{
+	for (unsigned i = 0; i < status->n; i++) {
+		const struct param *p = &status->items[i];
+		const char *known = params_get(c->view, p->name), *value = p->value;
+		if (strcmp(p->name, "application_name") == 0)
+			value = c->application;
+		else if (!settings_as_told(c, p))
+			continue;
+		if (known && strcmp(known, value) == 0)
+			continue;
+		msg_put_parameter_status(ww, str_of(params_display_name(p->name)), str_of(value));
+		client_note_status(c, str_of(p->name), str_of(value));
+	}
+}
+
 static bool finish(struct client *c, struct wire_writer *ww)
 {
 	struct buf *out = ww->out;
@@ -274,6 +311,8 @@ bool local_answer(struct client *c, const struct segment *seg)
 	ww_init(&ww, &c->worker->reply);
 	for (unsigned i = 0; i < seg->n && put_message(c, &ww, &seg->msgs[i], &a); i++)
 		;
+	if (a.news)
+		put_news(c, &ww, a.news);
 	mem_free(a.column);
 	mem_free(a.value);
 	mem_free(a.error);

@@ -8,6 +8,7 @@
 #include <strings.h>
 #include <xxhash.h>
 #include "base/mem.h"
+#include "sql/facts.h"
 
 /* Settings of GUC_REPORT whose canonical name is not lower case (PostgreSQL 14 to 18, guc_tables.c). */
 static const char *const mixed_case_names[] = { "DateStyle", "IntervalStyle", "TimeZone" };
@@ -57,6 +58,8 @@ static struct params *intern(struct params_table *t, const struct param *items, 
 	HASH_ADD_KEYPTR(hh, t->by_key, fresh->key, fresh->key_len, fresh);
 	fresh->refs = 1;
 	fresh->isolation = params_get(fresh, "default_transaction_isolation");
+	const char *path = params_get(fresh, "search_path");
+	fresh->odd_path = path && sql_path_is_odd(path);
 	return fresh;
 }
 
@@ -143,6 +146,23 @@ struct params *params_without(struct params_table *t, const struct params *base,
 	struct params *p = derive(t, base, n, NULL);
 	mem_free(n);
 	return p;
+}
+
+struct params *params_union(struct params_table *t, struct params *base, const struct params *more)
+{
+	struct params *p = params_ref(base);
+	for (unsigned i = 0; i < more->n; i++)
+		params_set(t, &p, str_of(more->items[i].name), str_of(more->items[i].value));
+	return p;
+}
+
+bool params_are_among(const struct params *part, const struct params *whole)
+{
+	for (unsigned i = 0; part != whole && i < part->n; i++) {
+		if (!params_get(whole, part->items[i].name))
+			return false;
+	}
+	return true;
 }
 
 void params_set(struct params_table *t, struct params **slot, struct str name, struct str value)

@@ -100,7 +100,10 @@ struct route_policy plan_policy(const struct client *c)
 	if (c->routing.route == ROUTE_MODE_REPLICA)
 		p.wish = ROUTE_WISH_REPLICA;
 	/* C5: a dump must see unlogged tables and may import its snapshot elsewhere. */
-	if (c->routing.route == ROUTE_MODE_PRIMARY || (!RULE_BROKEN(C5) && is_pg_dump(c->application)))
+	/* E5: the facts take PostgreSQL's own names for what they are. */
+	bool odd = c->profile->odd_path || (c->tx_flags & SQL_F_ODD_PATH) || c->du->odd_path;
+	if ((odd && !RULE_BROKEN(E5)) || c->routing.route == ROUTE_MODE_PRIMARY ||
+	    (!RULE_BROKEN(C5) && is_pg_dump(c->application)))
 		p.wish = ROUTE_WISH_PRIMARY;
 	return p;
 }
@@ -135,6 +138,10 @@ static bool answers_here(const struct client *c, const struct segment *seg)
 		return deferred && !stmt->chain;
 	case SQL_SET_TRANSACTION:
 		return deferred && !c->txf.ran;
+	case SQL_DISCARD_ALL:
+		/* Nothing of the client's is on a server then.  What it must be told is known from its greeting. */
+		return c->tx == CTX_NONE && !c->pins && c->du->pool_mode != POOL_MODE_SESSION &&
+		       dbuser_welcome_find(c->du, c->startup);
 	case SQL_EMPTY:
 		return seg->end == SEGMENT_QUERY && c->tx != CTX_FAILED;
 	default:

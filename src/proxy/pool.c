@@ -9,10 +9,12 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/mono.h"
+#include "base/rules.h"
 #include "proxy/client.h"
 #include "proxy/database.h"
 #include "proxy/limits.h"
 #include "proxy/moving.h"
+#include "proxy/params.h"
 #include "proxy/relay.h"
 #include "proxy/worker.h"
 
@@ -186,11 +188,13 @@ static void take_from_idle(struct pool *p, struct server *s)
 	note_idle(p);
 }
 
-/* RESET leads back to what stood in the backend's start-up packet: one that was opened with a client's settings
+/* E1: a name with a point, once set, cannot be taken away; it is no secret from a client that has it too.
+ * RESET leads back to what stood in the backend's start-up packet: one that was opened with a client's settings
  * (session mode) is for that set of settings only. */
 static bool suits(const struct server *s, const struct client *c)
 {
-	return !server_is_outdated(s) && (s->base->n <= 1 || s->base == c->profile);
+	return !server_is_outdated(s) && (s->base->n <= 1 || s->base == c->profile) &&
+	       (params_are_among(s->custom, c->custom) || RULE_BROKEN(E1));
 }
 
 static struct server *suitable_idle(struct pool *p, const struct client *c)
@@ -497,6 +501,19 @@ static void ask_for_donation(struct pool *p)
 	}
 }
 
+static void close_idle(struct server *s, const char *why);
+
+/* An idle server that the first in the queue cannot use keeps it from getting one. */
+static bool makes_room(struct pool *p)
+{
+	struct server *s = TAILQ_LAST(&p->idle, server_queue);
+	const struct client *first = TAILQ_FIRST(&p->waiters);
+	if (!s || !first || suits(s, first))
+		return false;
+	close_idle(s, "no use to the clients that wait");
+	return true;
+}
+
 static bool may_connect_now(const struct pool *p)
 {
 	if (!p->failing || p->failed_epoch != cluster_role_epoch(p->du->db->cluster))
@@ -509,6 +526,8 @@ void pool_grow(struct pool *p)
 	while (!p->du->paused && count_waiters(p) > p->n_connecting + p->n_checking &&
 	       p->n_connecting < CONNECTING_MAX && may_connect_now(p)) {
 		if (!budget_take(p)) {
+			if (makes_room(p))
+				return; /* and has called us */
 			ask_for_donation(p);
 			return;
 		}

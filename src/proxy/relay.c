@@ -44,6 +44,8 @@ void relay_link(struct client *c, struct server *s)
 {
 	CHECK(c->srv == NULL && (s->client == NULL || s->client == c));
 	c->srv = s;
+	if (c->maybe_custom) /* a transaction that has moved here */
+		tracking_note_names(c, s, c->maybe_custom);
 	watch_kept(c, false);
 	stream_want_read(&s->stream, true);
 	if (s->client == c)
@@ -302,6 +304,8 @@ static void dispatch(struct client *c, struct server *s, struct segment *seg)
 		cs->makes_state |= plan_makes_state(seg);
 		cs->shows_time |= seg->shows_time;
 	}
+	if (tracking_is_due(seg->flags, seg->pins))
+		tracking_note(c, s, seg);
 	if (seg->shape && !cs->open) {
 		shape_unref(cs->shape);
 		cs->shape = shape_ref(seg->shape);
@@ -699,6 +703,7 @@ static void end_of_transaction(struct client *c, struct server *s)
 		dbfacts_note_ddl(c->du->facts);
 	c->tx_flags = 0;
 	c->txf = (struct client_tx_facts){ 0 };
+	c->odd_key = 0;
 	c->begin = (struct sql_begin){ 0 };
 	if (c->tx_routing.set) {
 		c->tx_routing = (struct conf_routing){ 0 };
@@ -716,7 +721,7 @@ static void end_of_transaction(struct client *c, struct server *s)
 
 static void take_pins(struct client *c, struct server *s, bool failed)
 {
-	relay_pin(c, s, pins_that_last(c, s, tracking_take_pins(c, c->seg.pins), failed));
+	relay_pin(c, s, pins_that_last(c, s, tracking_take(c, c->seg.flags, c->seg.pins), failed));
 	if (c->state != CLIENT_CLOSING)
 		pins_note_segment(c, s);
 }
@@ -792,8 +797,6 @@ void relay_segment_done(struct client *c, struct server *s, char status)
 	moving_note_done(c);
 	if (c->seg.flags & SQL_F_DROPS_STATEMENTS)
 		server_stmts_doubt(&s->stmts);
-	if (c->seg.flags & SQL_F_RESETS_SETTINGS)
-		s->suspect = true; /* what we had set for the client may be gone: as new before the next use */
 	take_pins(c, s, failed);
 	if (c->state == CLIENT_CLOSING)
 		return;

@@ -368,7 +368,7 @@ static enum outcome answered(struct reply *r, bool rows)
 static enum outcome partial(struct reply *r, bool rows)
 {
 	struct request *first = head(r->s);
-	if (!r->s->client || (first && first->flags & REQF_SWALLOW))
+	if (!r->s->client || (first && first->flags & (REQF_SWALLOW | REQF_TAG_SEEN)))
 		return OUT_SWALLOW;
 	if (rows)
 		r->s->client->seg.done_rows = true;
@@ -453,7 +453,10 @@ static enum outcome on_command_complete(struct reply *r, const uint8_t *body, si
 		s->client->seg.rows += rows_of_tag(body, n);
 	if (first && first->kind == REQ_EXECUTE)
 		return answered(r, true);
-	return partial(r, true);
+	enum outcome out = partial(r, true);
+	if (first && (first->flags & REQF_ONE_TAG))
+		first->flags |= REQF_TAG_SEEN;
+	return out;
 }
 
 /* The server reads COPY data now.  Sync and Flush that we have sent behind the Execute are ignored by it. */
@@ -507,7 +510,9 @@ static enum outcome on_ready(struct reply *r, uint8_t *body)
 	r->own = !c || done.flags & REQF_SWALLOW;
 	if (r->own)
 		return OUT_SWALLOW;
-	if (s->news && tell_status(r) == OUT_STOP)
+	/* A prelude that was rolled back leaves the settings of somebody else. */
+	bool rolled_back = s->pending && s->tx_spoiled;
+	if (s->news && !rolled_back && tell_status(r) == OUT_STOP)
 		return OUT_STOP;
 	/* The client was told that it is in a transaction, which its first statement's prelude did not survive. */
 	if (c->tx == CTX_DEFERRED && r->status == MSG_TX_IDLE && s->prelude_failed)

@@ -9,6 +9,7 @@
 #include "base/rules.h"
 #include "proxy/client.h"
 #include "proxy/database.h"
+#include "proxy/params.h"
 #include "proxy/pstmt.h"
 #include "proxy/sqlprep.h"
 #include "proxy/worker.h"
@@ -91,6 +92,16 @@ static void add_unknown(struct segment *seg)
 /* A bound statement counts for pins and flags: its Execute may come in a later part. */
 enum use { USE_NAMED, USE_BOUND, USE_EXECUTED };
 
+/* E1: which names with a point its statements have for settings. */
+static void add_settings(const struct scan *sc, const struct sql_refs *settings)
+{
+	struct params_table *t = &sc->c->worker->params;
+	if (!sc->seg->names)
+		sc->seg->names = params_ref(t->empty);
+	for (unsigned i = 0; i < settings->n; i++)
+		params_set(t, &sc->seg->names, str_of(settings->v[i].name), STR(""));
+}
+
 static void out_of_memory(struct segment *seg)
 {
 	seg->end = SEGMENT_BAD;
@@ -139,6 +150,8 @@ static void judge_execute(const struct scan *sc, const struct sql_facts *f, enum
 	bool plain = !f->functions.n && !f->operators.n && !f->types.n && !f->columns.n && !f->relations.n;
 	if (use != USE_NAMED)
 		sc->seg->flags |= shape_facts(shape)->flags;
+	if (use != USE_NAMED && (shape_facts(shape)->flags & SQL_F_CUSTOM_SETTING))
+		add_settings(sc, &shape_facts(shape)->settings);
 	v->pins |= inner.pins;
 	v->shows_time |= inner.shows_time;
 	if (f->stmts[0].verb == SQL_EXECUTE && v->reason == REASON_PREPARED && plain) {
@@ -180,6 +193,8 @@ static void add_shape(const struct scan *sc, struct sql_shape *shape, struct str
 	add_verdict(seg, v);
 	if (use != USE_NAMED) {
 		seg->flags |= shape_facts(shape)->flags;
+		if (shape_facts(shape)->flags & SQL_F_CUSTOM_SETTING)
+			add_settings(sc, &shape_facts(shape)->settings);
 		seg->pins |= v.pins;
 		seg->shows_time |= v.shows_time;
 	}
@@ -596,6 +611,7 @@ static void reset(struct segment *seg)
 	    seg->single = seg->keeps_portal = false;
 	seg->shape = NULL;
 	seg->mentions = NULL;
+	seg->names = NULL;
 	seg->flags = seg->pins = 0;
 	seg->consistency = -1;
 	seg->verdict = (struct route_verdict){ .target = ROUTE_STAY, .reason = REASON_EMPTY };
@@ -648,6 +664,8 @@ void segment_done(struct worker *w, struct segment *seg)
 	sqlprep_drop_mentions(w, seg);
 	shape_unref(seg->shape);
 	seg->shape = NULL;
+	params_unref(&w->params, seg->names);
+	seg->names = NULL;
 	seg->n = 0;
 }
 
@@ -656,6 +674,7 @@ void segment_scratch_init(struct segment_scratch *s)
 	s->seg.n = 0;
 	s->seg.shape = NULL;
 	s->seg.mentions = NULL;
+	s->seg.names = NULL;
 	s->seg.error = &s->error;
 	s->seg.msgs = s->msgs;
 }
@@ -693,6 +712,7 @@ void segment_keep(struct client *c, struct segment *seg)
 	}
 	k->at = place_of(c);
 	k->seg = *seg;
+	seg->names = NULL;
 	k->seg.msgs = k->msgs;
 	memcpy(k->msgs, seg->msgs, seg->n * sizeof k->msgs[0]);
 	seg->shape = NULL;

@@ -131,6 +131,7 @@ static struct server *server_new(struct pool *p)
 	s->status = params_ref(p->worker->params.empty);
 	s->profile = params_ref(p->worker->params.empty);
 	s->base = params_ref(p->worker->params.empty);
+	s->custom = params_ref(p->worker->params.empty);
 	server_stmts_init(&s->stmts);
 	sqlprep_init_server(s);
 	TAILQ_INSERT_TAIL(&p->others, s, link);
@@ -195,7 +196,8 @@ static void drop_worker_state(struct server *s)
 	params_unref(&w->params, s->profile);
 	params_unref(&w->params, s->pending);
 	params_unref(&w->params, s->base);
-	s->status = s->profile = s->pending = s->base = NULL;
+	params_unref(&w->params, s->custom);
+	s->status = s->profile = s->pending = s->base = s->custom = NULL;
 }
 
 static bool is_logging_in(const struct server *s)
@@ -433,6 +435,8 @@ struct server_move {
 	size_t status_len;
 	char *base; /* owned: the same of server.base */
 	size_t base_len;
+	char *custom; /* owned: the same of server.custom */
+	size_t custom_len;
 	char *key; /* owned: the pool's */
 	size_t key_len;
 };
@@ -441,6 +445,7 @@ static void move_free(struct server_move *m)
 {
 	mem_free(m->status);
 	mem_free(m->base);
+	mem_free(m->custom);
 	mem_free(m->key);
 	mem_free(m);
 }
@@ -464,6 +469,7 @@ static void on_move(struct loop *loop, struct loop_msg *msg)
 	s->conn_epoch = p->conn_epoch;
 	s->status = params_from_key(&m->to->params, m->status, m->status_len);
 	s->base = params_from_key(&m->to->params, m->base, m->base_len);
+	s->custom = params_from_key(&m->to->params, m->custom, m->custom_len);
 	s->profile = params_ref(s->base);
 	if (!s->is_replica && p->du->primary_isolation == 0)
 		p->du->primary_isolation = s->default_isolation; /* this worker has not logged in itself yet (C2) */
@@ -491,6 +497,8 @@ void server_move_to(struct server *s, struct worker *target)
 	m->status = copy_of(s->status->key, m->status_len);
 	m->base_len = s->base->key_len;
 	m->base = copy_of(s->base->key, m->base_len);
+	m->custom_len = s->custom->key_len;
+	m->custom = copy_of(s->custom->key, m->custom_len);
 	m->key_len = p->key_len;
 	m->key = copy_of(p->key, m->key_len);
 	TAILQ_REMOVE(&p->others, s, link);

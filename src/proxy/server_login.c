@@ -21,6 +21,7 @@
 #include "proxy/pool.h"
 #include "proxy/relay.h"
 #include "proxy/worker.h"
+#include "sql/facts.h"
 #include "wire/msg.h"
 
 enum { LOGIN_BUFFER_MAX = 64 * 1024, STARTUP_PARAMS_MAX = 64 };
@@ -389,7 +390,8 @@ static void on_authentication(struct server *s, const struct frame *f)
 /* --- parameters and set-up --- */
 
 static const char setup_sql[] = "SELECT pg_catalog.current_setting('default_transaction_isolation'), "
-                                "pg_catalog.current_setting('server_version_num')";
+                                "pg_catalog.current_setting('server_version_num'), "
+                                "pg_catalog.current_setting('search_path')";
 
 static void send_setup(struct server *s)
 {
@@ -407,10 +409,14 @@ static void on_setup_row(struct server *s, const struct frame *f)
 {
 	uint16_t n;
 	struct wire_reader values;
-	struct str isolation;
+	struct str isolation, version, search_path;
+	char path[1024];
 	if (s->default_isolation || !msg_parse_data_row(f->body, f->body_len, &n, &values) ||
-	    !msg_bind_next(&values, &isolation) || !isolation.p)
+	    !msg_bind_next(&values, &isolation) || !isolation.p || !msg_bind_next(&values, &version) ||
+	    !msg_bind_next(&values, &search_path) || !search_path.p)
 		return;
+	/* One such server is enough: replicas are meant to be like the primary. */
+	s->pool->du->odd_path |= !str_copy(path, sizeof path, search_path) || sql_path_is_odd(path);
 	if (str_eq(isolation, STR("serializable")))
 		s->default_isolation = 's';
 	else if (str_eq(isolation, STR("repeatable read")))

@@ -4,6 +4,7 @@
 #include <ctype.h>
 #include <stdio.h>
 #include <strings.h>
+#include <xxhash.h>
 #include "base/mem.h"
 #include "proxy/client.h"
 #include "proxy/database.h"
@@ -173,12 +174,48 @@ void settings_follow_config(struct client *c)
 	measure_client(c);
 }
 
+/* D1: by these a statement's constants and names are read when it is parsed. */
+static const char *const parsing[] = { "search_path",
+	                               "datestyle",
+	                               "intervalstyle",
+	                               "timezone",
+	                               "timezone_abbreviations",
+	                               "standard_conforming_strings",
+	                               "backslash_quote",
+	                               "client_encoding",
+	                               "transform_null_equals",
+	                               "xmloption",
+	                               "array_nulls",
+	                               "role",
+	                               "session_authorization",
+	                               "default_text_search_config",
+	                               "lc_monetary",
+	                               "lc_numeric",
+	                               "lc_time",
+	                               "lc_messages",
+	                               "session_replication_role",
+	                               "row_security" };
+
+static uint64_t parse_key(const struct params *p)
+{
+	uint64_t key = 0;
+	for (unsigned i = 0; i < p->n; i++) {
+		const struct param *x = &p->items[i];
+		/* Sorted, so that the same settings have the same key. */
+		if (strchr(x->name, '.') || is_one_of(str_of(x->name), parsing, ARRAY_LEN(parsing)))
+			key = XXH3_64bits_withSeed(x->name, strlen(x->name),
+			                           XXH3_64bits_withSeed(x->value, strlen(x->value), key));
+	}
+	return key;
+}
+
 void settings_adopt(struct client *c, struct params *session)
 {
 	struct params_table *t = &c->worker->params;
 	const char *name = params_get(session, "application_name");
 	struct params *old = c->session;
 	c->session = params_ref(session);
+	c->parse_key = parse_key(session);
 	params_unref(t, old);
 	if (name && strcmp(name, c->application) != 0) {
 		mem_free(c->application);
@@ -199,6 +236,12 @@ void settings_start_session(struct client *c)
 	if (!c->application)
 		c->application = mem_strdup(conf->application_name ? conf->application_name : "");
 	measure_client(c);
+	params_unref(t, c->custom);
+	c->custom = params_ref(t->empty);
+	for (unsigned i = 0; i < c->startup->n; i++) {
+		if (strchr(c->startup->items[i].name, '.'))
+			params_set(t, &c->custom, str_of(c->startup->items[i].name), STR(""));
+	}
 	params_unref(t, c->home);
 	c->home = params_with(t, c->startup, STR("application_name"), str_of(c->application));
 	settings_adopt(c, c->home);
@@ -219,7 +262,7 @@ const char *settings_as_told(const struct client *c, const struct param *p)
 
 /* --- difference --- */
 
-static bool put_literal(struct buf *b, const char *value)
+bool settings_put_literal(struct buf *b, const char *value)
 {
 	bool ok = buf_put(b, " E'", 3);
 	for (; *value && ok; value++) {
@@ -259,7 +302,7 @@ static bool put_name_list(struct buf *b, const char *value)
 	char name[NAME_BYTES_MAX + 1];
 	bool ok = true, more = true;
 	for (bool first = true; ok && more; first = false) {
-		ok = next_identifier(&value, name) && (first || buf_put(b, ",", 1)) && put_literal(b, name);
+		ok = next_identifier(&value, name) && (first || buf_put(b, ",", 1)) && settings_put_literal(b, name);
 		more = *value != '\0';
 		ok = ok && (!more || (value[0] == ',' && value[1] == ' '));
 		value += more && ok ? 2 : 0;
@@ -267,10 +310,10 @@ static bool put_name_list(struct buf *b, const char *value)
 	return ok && buf_put(b, "", 1);
 }
 
-static bool put_set_config(struct buf *b, const struct param *p)
+static bool put_set_config(struct buf *b, const struct param *p, bool local)
 {
-	return put_text(b, "SELECT pg_catalog.set_config(") && put_literal(b, p->name) && put_text(b, ",") &&
-	       put_literal(b, p->value) && buf_put(b, ", false)", 9);
+	return put_text(b, "SELECT pg_catalog.set_config(") && settings_put_literal(b, p->name) && put_text(b, ",") &&
+	       settings_put_literal(b, p->value) && put_text(b, local ? ", true)" : ", false)") && buf_put(b, "", 1);
 }
 
 /* Parts of a name with points are quoted: they may be key words. */
@@ -289,19 +332,20 @@ static bool put_name(struct buf *b, const char *name)
 	return ok;
 }
 
-static bool put_set(struct buf *b, const struct param *p)
+bool settings_put_set(struct buf *b, const struct param *p, bool local)
 {
+	buf_clear(b);
 	if (!settings_name_is_valid(str_of(p->name)))
-		return put_set_config(b, p);
+		return put_set_config(b, p, local);
 	bool list = is_one_of(str_of(p->name), name_lists, ARRAY_LEN(name_lists));
-	if (!put_text(b, "SET ") || !put_name(b, p->name) || !put_text(b, " TO"))
+	if (!put_text(b, local ? "SET LOCAL " : "SET ") || !put_name(b, p->name) || !put_text(b, " TO"))
 		return false;
 	if (!list)
-		return put_literal(b, p->value) && buf_put(b, "", 1);
+		return settings_put_literal(b, p->value) && buf_put(b, "", 1);
 	if (put_name_list(b, p->value))
 		return true;
 	buf_clear(b);
-	return put_set_config(b, p);
+	return put_set_config(b, p, local);
 }
 
 static bool put_reset(struct buf *b, const char *name)
@@ -333,7 +377,7 @@ static bool diff_others(struct settings_diff *d, struct buf *sql)
 		                   *is = order >= 0 ? &b->items[d->j++] : NULL;
 		if (is_identity(was ? was->name : is->name) || (was && is && strcmp(was->value, is->value) == 0))
 			continue;
-		return is ? put_set(sql, is) : put_reset(sql, was->name);
+		return is ? settings_put_set(sql, is, false) : put_reset(sql, was->name);
 	}
 	return false;
 }
@@ -354,7 +398,7 @@ static bool diff_step(struct settings_diff *d, struct buf *sql)
 	case DIFF_ROLE: {
 		struct param p = { identity[d->step - DIFF_AUTHORIZATION], NULL };
 		p.value = params_get(d->to, p.name);
-		return p.value && put_set(sql, &p);
+		return p.value && settings_put_set(sql, &p, false);
 	}
 	case DIFF_END:
 		break;

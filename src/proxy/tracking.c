@@ -1,6 +1,8 @@
 /* proxy/tracking.c - see proxy/tracking.h. */
 #include "proxy/tracking.h"
 
+#include <xxhash.h>
+#include "base/rules.h"
 #include "proxy/client.h"
 #include "proxy/database.h"
 #include "proxy/params.h"
@@ -12,21 +14,63 @@
 
 static bool put_text(struct buf *b, const char *s) { return buf_put(b, s, strlen(s)); }
 
-uint32_t tracking_take_pins(struct client *c, uint32_t pins)
-{
-	const uint32_t settings = SQL_PIN_SETTING | SQL_PIN_ROLE;
-	if ((pins & settings) && c->du->pool_mode != POOL_MODE_SESSION)
-		c->after_wants |= AFTER_SETTINGS;
-	return pins & ~settings;
-}
-
-/* --- what the backend says --- */
-
 static void set_slot(struct params_table *t, struct params **slot, struct params *value)
 {
 	params_unref(t, *slot);
 	*slot = value;
 }
+
+void tracking_note_names(struct client *c, struct server *s, struct params *names)
+{
+	struct params_table *t = &c->worker->params;
+	if (!params_are_among(names, s->custom))
+		set_slot(t, &s->custom, params_union(t, s->custom, names));
+	if (params_are_among(names, c->custom))
+		return;
+	set_slot(t, &c->maybe_custom, c->maybe_custom ? params_union(t, c->maybe_custom, names) : params_ref(names));
+	if (c->du->pool_mode != POOL_MODE_SESSION)
+		c->after_wants |= AFTER_SETTINGS;
+}
+
+void tracking_note(struct client *c, struct server *s, const struct segment *seg)
+{
+	if (seg->names)
+		tracking_note_names(c, s, seg->names);
+	/* What is parsed from here to the end of the transaction is for this client alone (D1). */
+	uint64_t place[] = { c->id, c->segment_no, c->parse_key };
+	c->odd_key = XXH3_64bits(place, sizeof place) | 1;
+}
+
+uint32_t tracking_take(struct client *c, uint32_t flags, uint32_t pins)
+{
+	const uint32_t settings = SQL_PIN_SETTING | SQL_PIN_ROLE;
+	bool asks = (pins & settings) || (flags & SQL_F_RESETS_SETTINGS);
+	if (asks && c->du->pool_mode != POOL_MODE_SESSION && !RULE_BROKEN(E2))
+		c->after_wants |= AFTER_SETTINGS;
+	return pins & ~settings;
+}
+
+bool tracking_home_next(const struct client *c, const struct sql_stmt *reset, unsigned *i, struct buf *sql)
+{
+	for (; *i < c->home->n; ++*i) {
+		const struct param *p = &c->home->items[*i];
+		bool identity = strcmp(p->name, "role") == 0 || strcmp(p->name, "session_authorization") == 0;
+		if (reset->verb == SQL_RESET_ALL ? identity : !str_ieq(str_of(reset->name), str_of(p->name)))
+			continue;
+		++*i;
+		return settings_put_set(sql, p, reset->verb == SQL_SET_LOCAL);
+	}
+	return false;
+}
+
+void tracking_forget(struct client *c)
+{
+	c->after_wants = 0;
+	c->odd_key = 0;
+	set_slot(&c->worker->params, &c->maybe_custom, NULL);
+}
+
+/* --- what the backend says --- */
 
 static void begin(struct client *c, struct server *s)
 {
@@ -34,14 +78,27 @@ static void begin(struct client *c, struct server *s)
 	set_slot(&c->worker->params, &c->asked, params_ref(c->worker->params.empty));
 }
 
+/* The list of settings does not tell of these (E1). */
+static bool put_custom(struct buf *sql, const struct params *names)
+{
+	bool ok = true;
+	for (unsigned i = 0; i < names->n && ok; i++)
+		ok = put_text(sql, " UNION ALL SELECT 'S',") && settings_put_literal(sql, names->items[i].name) &&
+		     put_text(sql, ", pg_catalog.current_setting(") &&
+		     settings_put_literal(sql, names->items[i].name) && put_text(sql, ", true)");
+	return ok;
+}
+
 static bool put_select(struct buf *sql, const struct client *c, const struct server *s)
 {
-	(void)c, (void)s;
-	return put_text(sql, "SELECT 'S'::pg_catalog.text, name, setting FROM pg_catalog.pg_settings"
-	                     " WHERE source OPERATOR(pg_catalog.=) 'session' OR name OPERATOR(pg_catalog.=)"
-	                     " 'application_name'"
-	                     " UNION ALL SELECT 'S', 'role', pg_catalog.current_setting('role')"
-	                     " UNION ALL SELECT 'S', 'session_authorization', session_user");
+	(void)s;
+	bool ok = put_text(sql, "SELECT 'S'::pg_catalog.text, name, setting FROM pg_catalog.pg_settings"
+	                        " WHERE source OPERATOR(pg_catalog.=) 'session' OR name OPERATOR(pg_catalog.=)"
+	                        " 'application_name'"
+	                        " UNION ALL SELECT 'S', 'role', pg_catalog.current_setting('role')"
+	                        " UNION ALL SELECT 'S', 'session_authorization', session_user");
+	ok = ok && put_custom(sql, c->custom);
+	return ok && (!c->maybe_custom || put_custom(sql, c->maybe_custom));
 }
 
 static void row(struct client *c, struct server *s, struct str name, struct str value)
@@ -70,11 +127,22 @@ static struct params *own_settings(const struct client *c, const struct server *
 	return own;
 }
 
+/* Which of the names with a point exist now: an error may have come before one was made. */
+static void take_custom(struct client *c)
+{
+	const struct params *maybe = c->maybe_custom;
+	for (unsigned i = 0; maybe && i < maybe->n; i++) {
+		if (params_get(c->asked, maybe->items[i].name))
+			params_set(&c->worker->params, &c->custom, str_of(maybe->items[i].name), STR(""));
+	}
+}
+
 static void done(struct client *c, struct server *s, bool ok)
 {
 	struct params_table *t = &c->worker->params;
 	if (ok) {
 		struct params *own = own_settings(c, s);
+		take_custom(c);
 		set_slot(t, &s->pending, NULL);
 		set_slot(t, &s->profile, params_ref(c->asked));
 		settings_adopt(c, own);
@@ -83,6 +151,7 @@ static void done(struct client *c, struct server *s, bool ok)
 		relay_pin(c, s, SQL_PIN_SETTING);
 	}
 	set_slot(t, &c->asked, NULL);
+	set_slot(t, &c->maybe_custom, NULL);
 }
 
 const struct after_part settings_after = { 'S', begin, put_select, row, done };

@@ -649,6 +649,7 @@ static void resolve_text(struct catalog_walk *w, const struct pending *p)
 	struct catalog_effect own = { .reason = RULE_BROKEN(A6) ? REASON_READ : route_body_reason(f),
 		                      .pins = f->pins,
 		                      .shows_time = f->flags & SQL_F_SHOWS_TIME };
+	own.pins |= f->settings.n ? SQL_PIN_CUSTOM : 0;
 	own.pins |= f->flags & SQL_F_MAY_TOUCH_SESSION ? SQL_PIN_UNKNOWN : 0;
 	b->c->nodes[p->node].effect = catalog_worse(b->c->nodes[p->node].effect, own);
 	b->resolving = p->node;

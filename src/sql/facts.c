@@ -243,6 +243,22 @@ static char *copy_refs(const struct draft_refs *from, struct sql_refs *to, char 
 	return at + from->n * sizeof(*v);
 }
 
+bool sql_path_is_odd(const char *search_path)
+{
+	const char *found = strstr(search_path, "pg_catalog");
+	return (found && strspn(search_path, " \"'\t\n") < (size_t)(found - search_path)) ||
+	       strstr(search_path, "pg_temp") || strchr(search_path, '\\');
+}
+
+void facts_setting(struct facts_draft *d, const char *name)
+{
+	d->flags |= SQL_F_SETS;
+	if (!strchr(name, '.'))
+		return;
+	(void)facts_ref(d, &d->refs[REFS_settings], NULL, name);
+	d->flags |= SQL_F_CUSTOM_SETTING;
+}
+
 static void draft_free(struct facts_draft *d)
 {
 	for (size_t i = 0; i < REFS_COUNT; i++)

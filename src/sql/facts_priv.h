@@ -7,7 +7,7 @@
 #include <stdint.h>
 #include "sql/facts.h"
 
-#define FACT_REFS(X) X(relations) X(functions) X(operators) X(types) X(columns) X(aliases) X(words)
+#define FACT_REFS(X) X(relations) X(functions) X(operators) X(types) X(columns) X(aliases) X(settings) X(words)
 enum fact_refs {
 #define FACT_REFS_ENUM(field) REFS_##field,
 	FACT_REFS(FACT_REFS_ENUM)
@@ -51,6 +51,8 @@ uint32_t facts_string(struct facts_draft *d, const char *s, size_t n);
 struct draft_ref *facts_ref(struct facts_draft *d, struct draft_refs *list, const char *schema, const char *name);
 /* A new statement; valid until the next one. */
 struct draft_stmt *facts_stmt(struct facts_draft *d, enum sql_verb verb);
+/* A setting is set, or may be, by that name. */
+void facts_setting(struct facts_draft *d, const char *name);
 void facts_set_name(struct facts_draft *d, uint32_t *field, const char *s);
 /* Frees the draft; one reference. */
 struct sql_facts *facts_finish(struct facts_draft *d);

@@ -228,7 +228,7 @@ static void classify_stmts(struct route_class *class, const struct sql_facts *f)
 		class->declares = class->declares || verbs[s->verb].rule == VERB_DECLARES;
 		class->reason = worse(class->reason, reason_of_stmt(s));
 	}
-	class->follows = all_follow && !f->multi;
+	class->follows = all_follow && !f->multi && (!(f->flags & SQL_F_ODD_PATH) || RULE_BROKEN(E5));
 	/* A transaction statement among others decides about all of them (A3). */
 	if (f->multi && class->reason < REASON_MULTI && (f->flags & SQL_F_TX_CONTROL_INSIDE))
 		class->reason = REASON_MULTI;
@@ -251,6 +251,8 @@ struct route_class route_classify(const struct sql_facts *f, const struct catalo
 		return class;
 	}
 	class.reason = reason_of_flags(f);
+	if ((f->flags & SQL_F_ODD_PATH) && !RULE_BROKEN(E5))
+		class.reason = worse(class.reason, REASON_SESSION);
 	classify_stmts(&class, f);
 	classify_names(&class, f, catalog);
 	return class;

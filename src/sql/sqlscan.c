@@ -175,11 +175,18 @@ static void scan_start(struct scan *s, struct facts_draft *d, struct str text, b
 	s->before.kind = TOKEN_END;
 }
 
-/* E1: only a name that stands there, and is of PostgreSQL's own, can be taken back. */
-static bool is_plain_name(const struct scan *s)
+/* E1: a name that stands there can be told from others.  False: it may be any. */
+static bool scan_setting(struct scan *s)
 {
-	return s->t.kind == TOKEN_STRING && *s->t.p == '\'' && is_punct(&s->ahead, ',') &&
-	       !memchr(s->t.p, '.', (size_t)(s->t.end - s->t.p)) && !memchr(s->t.p, '\\', (size_t)(s->t.end - s->t.p));
+	char name[IDENT_MAX];
+	size_t n = (size_t)(s->t.end - s->t.p);
+	if (s->t.kind != TOKEN_STRING || *s->t.p != '\'' || !is_punct(&s->ahead, ',') || n < 3 ||
+	    n - 2 >= sizeof(name) || memchr(s->t.p + 1, '\'', n - 2) || memchr(s->t.p, '\\', n))
+		return false;
+	memcpy(name, s->t.p + 1, n - 2);
+	name[n - 2] = 0;
+	facts_setting(s->d, name);
+	return true;
 }
 
 static void scan_next(struct scan *s)
@@ -187,7 +194,7 @@ static void scan_next(struct scan *s)
 	s->before = s->t;
 	s->t = s->ahead;
 	lexer_next(&s->lx, &s->ahead);
-	if (s->config_in && --s->config_in == 0 && !is_plain_name(s))
+	if (s->config_in && --s->config_in == 0 && !scan_setting(s))
 		s->d->pins |= SQL_PIN_CUSTOM;
 }
 
@@ -218,7 +225,7 @@ static void scan_function(struct scan *s)
 	facts_ref(s->d, &s->d->refs[REFS_functions], s->qualifier, s->ident)->arg = SQL_REF_ARGS_MANY;
 	if (strcmp(s->ident, "set_config") == 0) {
 		s->d->sets_setting = true;
-		s->d->flags |= SQL_F_LITERAL_SENSITIVE;
+		s->d->flags |= SQL_F_LITERAL_SENSITIVE | SQL_F_ODD_PATH | SQL_F_SETS;
 		s->config_in = 2;
 	}
 }

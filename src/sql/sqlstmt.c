@@ -175,6 +175,7 @@ static void on_set_multi(struct facts_draft *d, const PgQuery__VariableSetStmt *
 	} else if (strcmp(v->name, "SESSION CHARACTERISTICS") == 0) {
 		verb = SQL_SET_CHARACTERISTICS;
 		d->pins |= SQL_PIN_SETTING;
+		d->flags |= SQL_F_SETS;
 	}
 	struct draft_stmt *s = facts_stmt(d, verb);
 	modes(&s->s.begin, v->args, v->n_args);
@@ -195,11 +196,11 @@ static uint32_t setting_pin(const char *name)
 {
 	if (is_local_setting(name))
 		return 0;
-	if (strchr(name, '.'))
-		return SQL_PIN_CUSTOM;
 	bool role = strcmp(name, "role") == 0 || strcmp(name, "session_authorization") == 0;
 	return role ? SQL_PIN_ROLE : SQL_PIN_SETTING;
 }
+
+static bool is_odd_path(const char *value) { return !value || sql_path_is_odd(value); }
 
 static void on_set_value(struct facts_draft *d, const PgQuery__VariableSetStmt *v)
 {
@@ -207,9 +208,12 @@ static void on_set_value(struct facts_draft *d, const PgQuery__VariableSetStmt *
 	facts_set_name(d, &s->name, v->name);
 	set_value(d, s, v->args, v->n_args);
 	d->flags |= SQL_F_LITERAL_SENSITIVE | (is_local_setting(v->name) ? SQL_F_LOCAL_SETTING : 0);
-	if (on_set_mode(d, s))
+	if (on_set_mode(d, s) || is_local_setting(v->name))
 		return;
-	d->pins |= setting_pin(v->name) & (v->is_local ? SQL_PIN_CUSTOM : UINT32_MAX);
+	facts_setting(d, v->name);
+	d->pins |= v->is_local ? 0 : setting_pin(v->name);
+	if (strcmp(v->name, "search_path") == 0)
+		d->flags |= is_odd_path(s->value ? d->pool + s->value - 1 : NULL) ? SQL_F_ODD_PATH : 0;
 }
 
 /* RESET x, and SET x TO DEFAULT, which is the same. */
@@ -217,10 +221,12 @@ static void on_reset(struct facts_draft *d, const PgQuery__VariableSetStmt *v)
 {
 	struct draft_stmt *s = facts_stmt(d, v->is_local ? SQL_SET_LOCAL : SQL_RESET);
 	facts_set_name(d, &s->name, v->name);
-	if (is_local_setting(v->name))
+	if (is_local_setting(v->name)) {
 		d->flags |= SQL_F_LOCAL_SETTING;
-	else if (!v->is_local)
-		d->flags |= SQL_F_RESETS_SETTINGS;
+		return;
+	}
+	facts_setting(d, v->name);
+	d->flags |= v->is_local ? 0 : SQL_F_RESETS_SETTINGS;
 }
 
 static void on_variable_set(struct facts_draft *d, const PgQuery__VariableSetStmt *v)
@@ -238,7 +244,7 @@ static void on_variable_set(struct facts_draft *d, const PgQuery__VariableSetStm
 		break;
 	case PG_QUERY__VARIABLE_SET_KIND__VAR_RESET_ALL:
 		(void)facts_stmt(d, SQL_RESET_ALL);
-		d->flags |= SQL_F_RESETS_SETTINGS;
+		d->flags |= SQL_F_RESETS_SETTINGS | SQL_F_SETS;
 		break;
 	case PG_QUERY__VARIABLE_SET_KIND__VAR_SET_CURRENT:
 	case PG_QUERY__VARIABLE_SET_KIND__VARIABLE_SET_KIND_UNDEFINED:

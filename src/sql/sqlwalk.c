@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/check.h"
+#include "base/str.h"
 
 const char *sqlwalk_string(const PgQuery__Node *node)
 {
@@ -243,9 +244,15 @@ static void on_set_config(struct sqlwalk *w, const PgQuery__FuncCall *f)
 	const PgQuery__AConst *name = f->n_args == 3 ? as_const(f->args[0]) : NULL;
 	const PgQuery__AConst *local = f->n_args == 3 ? as_const(f->args[2]) : NULL;
 	bool is_local = local && local->val_case == PG_QUERY__A__CONST__VAL_BOOLVAL && local->boolval->boolval;
-	bool plain = name && name->val_case == PG_QUERY__A__CONST__VAL_SVAL && !strchr(name->sval->sval, '.');
-	w->d->flags |= SQL_F_LITERAL_SENSITIVE;
-	w->d->pins |= plain ? 0 : SQL_PIN_CUSTOM;
+	if (name && name->val_case == PG_QUERY__A__CONST__VAL_SVAL) {
+		facts_setting(w->d, name->sval->sval);
+		/* Its value may be any: the path is not looked at. */
+		w->d->flags |= str_ieq(str_of(name->sval->sval), STR("search_path")) ? SQL_F_ODD_PATH : 0;
+	} else {
+		w->d->pins |= SQL_PIN_CUSTOM;
+		w->d->flags |= SQL_F_ODD_PATH;
+	}
+	w->d->flags |= SQL_F_LITERAL_SENSITIVE | SQL_F_SETS;
 	w->d->sets_setting = w->d->sets_setting || !is_local;
 }
 

@@ -4,29 +4,90 @@ import pytest
 
 SCHEMA = """
 create schema a; create schema "B c"; create table a.t(x text); create table "B c".t(x text);
-insert into a.t values ('a'); insert into "B c".t values ('b');
+insert into a.t values ('a'); insert into "B c".t values ('b'); grant usage on schema a to public; grant select on a.t to public;
 create function sets(text, text) returns text language plpgsql as
     $$ begin return set_config('work_mem', $1, false) || set_config('timezone', $2, false); end $$;
+create table audited(x text); create function audit() returns trigger language plpgsql as
+    $$ begin perform set_config('lc_monetary', new.x, false); return new; end $$;
+create trigger audit before insert on audited for each row execute function audit();
+create procedure commits(text) language plpgsql as
+    $$ begin perform set_config('work_mem', $1, false); commit; perform set_config('timezone', 'UTC', false); rollback; end $$;
 """
 
-# Each client's program: one statement a line; *: by the extended protocol.
+# Each client's program; *: by the extended protocol.  Statements of a transaction belong together.
 PROGRAMS = {
     "outside": ["set work_mem = '5MB'", "set datestyle = german", "set timezone to 'Asia/Tokyo'", "set time zone -3",
                 "*set bytea_output = escape", "set session work_mem to 77777", "select set_config('statement_timeout', '99s', false)",
-                "set names latin1", "set work_mem = 'nonsense'", "set extra_float_digits to 1"],
+                "set names latin1", "set work_mem = 'nonsense'", "set nosuch = 1", "set extra_float_digits to 1",
+                "set time zone interval '-08:00' hour to minute", "set local work_mem = '9MB'", "set client_min_messages to error",
+                "select set_config('timezone', x, false) from (values ('UTC'), ('Asia/Tokyo')) v(x)",
+                "set application_name = 'mine'", "set intervalstyle = 'iso_8601'"],
     "code": ["do $$ begin perform set_config('work_mem', '6MB', false); end $$", "select sets('7MB', 'Asia/Tokyo')",
              "*select sets('8MB', 'America/Lima')", "select sets('9MB', 'nowhere')", "begin", "select sets('10MB', 'UTC')",
-             "rollback", "begin", "select sets('11MB', 'UTC')", "commit"],
+             "rollback", "begin", "select sets('11MB', 'UTC')", "commit", "insert into audited values ('C')",
+             "insert into audited values ('POSIX'), ('nowhere')", "*insert into audited values ('POSIX')", "call commits('12MB')",
+             "*call commits('13MB')", "call commits('x')"],
+    "transactions": ["begin", "set work_mem = '5MB'", "set local timezone = 'UTC'", "commit",
+                     "begin", "set work_mem = '6MB'", "savepoint a", "set work_mem = '7MB'", "rollback to a", "set datestyle = sql",
+                     "release a", "commit", "begin", "set work_mem = '8MB'", "select 1/0", "rollback",
+                     "begin", "set timezone = 'Asia/Tokyo'", "savepoint s", "set timezone = 'UTC'", "select 1/0", "rollback to s",
+                     "commit", "begin", "set local work_mem = '1MB'", "set work_mem = '9MB'", "set local work_mem = '2MB'", "commit",
+                     "begin", "set local work_mem = '1MB'", "rollback", "begin", "select 1/0", "commit",
+                     "begin", "*set bytea_output = escape", "*savepoint s", "*set bytea_output = hex", "*release s", "*rollback",
+                     "start transaction isolation level repeatable read", "set work_mem = '3MB'", "commit and chain",
+                     "set work_mem = '4MB'", "rollback and chain", "set work_mem = '5MB'", "commit",
+                     "begin; set work_mem = '6MB'; commit; set work_mem = '7MB'; select 1/0", "set work_mem = '8MB'; select 1/0",
+                     "set work_mem = '9MB'; begin; set work_mem = '10MB'; rollback", "set work_mem = '11MB'; set timezone = 'UTC'"],
+    "lists": ["set search_path = a, public", "select * from t", "set search_path to '$user', \"B c\"", "*select x from t",
+              "set search_path = 'a, public'", "set search_path to ''", "select set_config('search_path', '', false)",
+              "select set_config('search_path', 'a,\"B c\"', false)", "select x from t", "begin", "set local search_path = \"B c\"",
+              "select x from t", "commit", "select x from t", "set datestyle = 'iso, dmy'", "set datestyle to iso, mdy",
+              "set schema 'a'", "select x from t", "set search_path to default", "reset search_path",
+              "set temp_tablespaces = ''", "set search_path = a, pg_catalog", "select x, upper(x) from t"],
+    "reset": ["set work_mem = '5MB'", "reset work_mem", "set work_mem to default", "set timezone = 'Asia/Tokyo'", "set datestyle = sql",
+              "*reset timezone", "reset all", "set timezone = 'Asia/Tokyo'", "begin", "reset timezone", "set datestyle = german",
+              "rollback", "begin", "set local timezone to default", "set local datestyle to default", "commit",
+              "set application_name = 'mine'", "reset application_name -- comment", "set work_mem = '5MB'", "discard all",
+              "set work_mem = '6MB'", "*discard all", "*reset all", "reset nosuch", "set session characteristics as transaction read only",
+              "insert into a.t values ('no')", "reset default_transaction_read_only", "set work_mem = '6MB'; reset work_mem",
+              "begin", "set timezone = 'UTC'", "savepoint a", "reset timezone", "rollback to a", "commit", "reset role",
+              "reset timezone", "discard plans", "discard sequences"],
+    "roles": ["set role joe", "select current_user", "reset role", "set session authorization joe", "select session_user, current_user",
+              "set role none", "reset session authorization", "set session authorization joe", "set role anne", "set role none",
+              "set session authorization default", "begin", "set role joe", "rollback", "begin", "set local role joe", "commit",
+              "set role nosuch", "set role joe", "set log_statement = 'all'", "set work_mem = '5MB'", "reset all", "reset role",
+              "set log_min_duration_statement = 77", "set role joe", "select x from a.t", "insert into a.t values ('no')",
+              "select set_config('role', 'anne', false)", "select set_config('role', 'none', false)", "discard all"],
+    "defaults": ["set session characteristics as transaction isolation level serializable", "show transaction_isolation",
+                 "begin", "show transaction_isolation", "commit", "*select 1", "begin read only", "show transaction_isolation", "commit",
+                 "set default_transaction_read_only = on", "insert into a.t values ('no')", "begin", "insert into a.t values ('no')",
+                 "rollback", "begin read write", "insert into audited values ('C')", "commit", "set transaction_read_only = off",
+                 "set default_transaction_isolation = 'repeatable read'", "begin", "show transaction_isolation", "select 1",
+                 "show transaction_read_only", "commit", "*begin", "*show transaction_isolation", "*commit",
+                 "reset default_transaction_read_only", "insert into audited values ('C')", "begin; show transaction_isolation; commit",
+                 "set session characteristics as transaction read write, isolation level read committed, not deferrable",
+                 "show transaction_isolation", "begin", "set transaction isolation level serializable", "show transaction_isolation",
+                 "commit"],
+    "custom": ["select current_setting('app.x', true)", "set app.x = 'one'", "select current_setting('app.x', true)", "reset app.x",
+               "begin", "set local app.y = 'two'", "select current_setting('app.y')", "commit", "select current_setting('app.y')",
+               "select set_config('app.z', 'three', false)", "*select set_config('app.z', 'four', true)", "reset all",
+               "begin", "set app.rolled = 'back'", "rollback", "select current_setting('app.rolled', true)",
+               "set app.\"order\" = 'key word'", "select current_setting('app.order')", "set app.x = 'it''s \\ here'", "discard all",
+               "select current_setting('app.x')", "select current_setting('app.never')", "set plpgsql.variable_conflict = use_column",
+               "do $$ begin perform set_config('app.code', 'five', false); end $$", "select current_setting('app.code')"],
 }
 
 SHOWN = ["work_mem", "datestyle", "timezone", "bytea_output", "statement_timeout", "client_encoding", "extra_float_digits",
          "search_path", "default_transaction_isolation", "default_transaction_read_only", "role", "session_authorization",
-         "application_name", "intervalstyle", "lc_monetary", "synchronous_commit"]
+         "application_name", "intervalstyle", "lc_monetary", "synchronous_commit", "app.x", "app.y", "app.z", "app.rolled",
+         "app.code", "log_min_duration_statement", "client_min_messages", "temp_tablespaces"]
 EVERYTHING = "select " + ", ".join(f"current_setting('{name}', true)" for name in SHOWN) + ", current_user"
 
 
 @pytest.fixture
 def database(cluster):
+    for role in ("joe", "anne"):
+        cluster.primary.query(f"do $$ begin create role {role}; exception when duplicate_object then null; end $$")
     name = cluster.create_database(SCHEMA)
     yield name
     cluster.drop_database(name)
@@ -75,9 +136,17 @@ def compare(proxy, cluster, database, programs, **parameters):
         pair.private.close()
 
 
+STARTS = {
+    "plain": {},
+    "settings": {"TimeZone": "America/Lima", "options": "-c work_mem=8MB -c datestyle=german -c search_path=a,public -c app.x=start"},
+}
+
+
+@pytest.mark.parametrize("start", STARTS)
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_settings_are_the_clients_own(pgweir, cluster, database, name):
+def test_settings_are_the_clients_own(pgweir, cluster, database, name, start):
+    """On one backend, whatever the others do to it; and nobody keeps it."""
     proxy = pgweir(settings={"default_pool_size": 1, "workers": 1, "max_pinned": 1}).wait_for_replicas(database)
-    program = PROGRAMS[name]
-    compare(proxy, cluster, database, [program, program[1:], PROGRAMS["outside"][::-1]])
+    program, other = PROGRAMS[name], PROGRAMS["outside" if name != "outside" else "code"]
+    compare(proxy, cluster, database, [program, other[::-1] if name != "outside" else other, program], **STARTS[start])
     assert proxy.admin("show pins") == []

@@ -66,6 +66,7 @@ static inline struct session *session_new(const char *ini)
 		                     .profile = params_ref(empty),
 		                     .startup = params_ref(empty),
 		                     .home = params_ref(empty),
+		                     .custom = params_ref(empty),
 		                     .session = params_ref(empty),
 		                     .view = params_ref(empty),
 		                     .sql_options.std_strings = true,
@@ -90,6 +91,7 @@ static inline void session_free(struct session *x)
 	params_unref(&w->params, x->client.profile);
 	params_unref(&w->params, x->client.startup);
 	params_unref(&w->params, x->client.home);
+	params_unref(&w->params, x->client.custom);
 	params_unref(&w->params, x->client.session);
 	params_unref(&w->params, x->client.view);
 	params_table_deinit(&w->params);
