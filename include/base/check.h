@@ -5,10 +5,12 @@
 #ifndef BASE_CHECK_H
 #define BASE_CHECK_H
 
-#define MUSTCHECK                       __attribute__((warn_unused_result))
-#define PRINTF_LIKE(fmt, args)          __attribute__((format(printf, fmt, args)))
-#define NONNULL                         __attribute__((nonnull))
-#define NORETURN                        __attribute__((noreturn))
+#define MUSTCHECK              __attribute__((warn_unused_result))
+#define PRINTF_LIKE(fmt, args) __attribute__((format(printf, fmt, args)))
+#define NONNULL                __attribute__((nonnull))
+#define NORETURN               __attribute__((noreturn))
+/* Not on the path of a query: kept out of the functions that are, whose frames stay small. */
+#define COLD                            __attribute__((cold, noinline))
 #define UNUSED                          __attribute__((unused))
 #define LIKELY(x)                       __builtin_expect(!!(x), 1)
 #define UNLIKELY(x)                     __builtin_expect(!!(x), 0)

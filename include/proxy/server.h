@@ -100,7 +100,23 @@ static inline struct request *requests_at(const struct request_queue *q, uint32_
 {
 	return &q->ring[(q->head + i) & (q->cap - 1)];
 }
-struct request *requests_push(struct request_queue *q) MUSTCHECK; /* NULL: out of memory */
+bool requests_grow(struct request_queue *q); /* twice as large; false: out of memory */
+/* Room for n more, a few; false: out of memory. */
+static inline bool requests_reserve(struct request_queue *q, uint32_t n)
+{
+	return LIKELY(q->cap - requests_len(q) >= n) || requests_grow(q);
+}
+/* The next free entry, to be filled by the caller; only where there is room. */
+static inline struct request *requests_next(struct request_queue *q) { return &q->ring[q->tail++ & (q->cap - 1)]; }
+/* A new entry, all zero; NULL: out of memory. */
+static inline struct request *requests_push(struct request_queue *q)
+{
+	if (!requests_reserve(q, 1))
+		return NULL;
+	struct request *r = requests_next(q);
+	*r = (struct request){ 0 };
+	return r;
+}
 
 /* Where the bytes of a message that is larger than what is at hand go. */
 enum raw_mode { RAW_NONE, RAW_FORWARD, RAW_DROP };

@@ -143,23 +143,31 @@ void dbfacts_want(struct dbfacts *f)
 		wake_loader(f);
 }
 
+static COLD void note_used(struct dbfacts *f)
+{
+	atomic_store_explicit(&f->used, true, memory_order_seq_cst);
+	if (!dbfacts_is_proved(f))
+		wake_loader(f); /* it went to sleep while nobody used the database */
+}
+
+static COLD void fetch_catalog(struct dbfacts *f, uint64_t *version, struct catalog **catalog)
+{
+	pthread_mutex_lock(&f->mutex);
+	struct catalog *newest = f->current ? catalog_ref(f->current) : NULL;
+	*version = atomic_load_explicit(&f->version, memory_order_relaxed);
+	pthread_mutex_unlock(&f->mutex);
+	catalog_unref(*catalog);
+	*catalog = newest;
+}
+
 bool dbfacts_refresh(struct dbfacts *f, uint64_t *version, struct catalog **catalog)
 {
 	/* "Proved" is about the newest catalog, so it is asked before the newest catalog is fetched. */
 	bool proved = dbfacts_is_proved(f);
-	if (!atomic_load_explicit(&f->used, memory_order_relaxed)) {
-		atomic_store_explicit(&f->used, true, memory_order_seq_cst);
-		if (!dbfacts_is_proved(f))
-			wake_loader(f); /* it went to sleep while nobody used the database */
-	}
-	if (atomic_load_explicit(&f->version, memory_order_acquire) != *version) {
-		pthread_mutex_lock(&f->mutex);
-		struct catalog *newest = f->current ? catalog_ref(f->current) : NULL;
-		*version = atomic_load_explicit(&f->version, memory_order_relaxed);
-		pthread_mutex_unlock(&f->mutex);
-		catalog_unref(*catalog);
-		*catalog = newest;
-	}
+	if (UNLIKELY(!atomic_load_explicit(&f->used, memory_order_relaxed)))
+		note_used(f);
+	if (UNLIKELY(atomic_load_explicit(&f->version, memory_order_acquire) != *version))
+		fetch_catalog(f, version, catalog);
 	return proved && *catalog;
 }
 

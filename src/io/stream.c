@@ -62,7 +62,7 @@ struct stream_tls {
 /* Per thread and not per stream: it is read right after the call that failed, and idle streams stay small. */
 static _Thread_local char last_error[256];
 
-static void set_error(const char *what, const char *why)
+static COLD void set_error(const char *what, const char *why)
 {
 	snprintf(last_error, sizeof last_error, "%s%s%s", what, why[0] ? ": " : "", why);
 }
@@ -185,7 +185,7 @@ static void drop_output(struct stream *s)
 
 /* False with errno, and then the direction is shut: an owner that went on sending in spite of STREAM_BROKEN would put
  * whole messages behind a hole, and the peer would take them for something else. */
-static bool keep(struct stream *s, const void *p, size_t n)
+static COLD bool keep(struct stream *s, const void *p, size_t n)
 {
 	if (n == 0)
 		return true;
@@ -444,7 +444,7 @@ static bool may_write(const struct stream *s)
 	return false;
 }
 
-static bool tls_write(struct stream_tls *t, const uint8_t *p, size_t n)
+static __attribute__((noinline)) bool tls_write(struct stream_tls *t, const uint8_t *p, size_t n)
 {
 	while (n > 0) {
 		size_t taken = 0;
@@ -478,11 +478,33 @@ static enum stream_sent sent_so_far(struct stream *s)
 	return STREAM_BLOCKED;
 }
 
-enum stream_sent stream_send(struct stream *s, const void *p, size_t n)
+/* sent: what send() said, with its errno. */
+static COLD enum stream_sent plain_rest(struct stream *s, const void *p, size_t n, ssize_t sent)
+{
+	size_t done = sent < 0 ? 0 : (size_t)sent;
+	if ((sent < 0 && !is_again(errno)) || !keep(s, (const uint8_t *)p + done, n - done)) {
+		set_error("could not send data", strerror(errno));
+		return STREAM_BROKEN;
+	}
+	return sent_so_far(s);
+}
+
+static __attribute__((noinline)) enum stream_sent send_slowly(struct stream *s, const void *p, size_t n)
 {
 	if (!may_write(s) || !(s->tls ? tls_write(s->tls, p, n) : plain_write(s, p, n)))
 		return STREAM_BROKEN;
 	return sent_so_far(s);
+}
+
+/* Plain, nothing waits, and the socket takes all: so it is nearly always. */
+enum stream_sent stream_send(struct stream *s, const void *p, size_t n)
+{
+	if (UNLIKELY(s->state != STREAM_OPEN || s->tls || s->out || n == 0))
+		return send_slowly(s, p, n);
+	ssize_t done = io_send(s->fd, p, n);
+	if (LIKELY(done == (ssize_t)n))
+		return STREAM_SENT;
+	return plain_rest(s, p, n, done);
 }
 
 /* Small pieces share a record: each costs 22 to 29 bytes, a system call here and one at the peer. */
@@ -771,16 +793,20 @@ SSL *stream_ssl(const struct stream *s) { return s->tls ? s->tls->ssl : NULL; }
 
 /* --- input --- */
 
-static ssize_t plain_read(struct stream *s, void *p, size_t n, int flags)
+/* After a recv() that has given nothing. */
+static COLD ssize_t read_error(void)
 {
-	ssize_t got = io_recv(s->fd, p, n, flags);
-
-	if (LIKELY(got >= 0))
-		return got; /* 0 is STREAM_EOF */
 	if (is_again(errno))
 		return STREAM_AGAIN;
 	set_error("could not receive data", strerror(errno));
 	return STREAM_ERROR;
+}
+
+static ssize_t plain_read(struct stream *s, void *p, size_t n, int flags)
+{
+	ssize_t got = io_recv(s->fd, p, n, flags);
+
+	return LIKELY(got >= 0) ? got /* 0 is STREAM_EOF */ : read_error();
 }
 
 /* What SSL_read_ex() said instead of giving bytes.  An end behind bytes is told by the next call. */
@@ -804,7 +830,7 @@ static ssize_t stop_reading(struct stream_tls *t, enum outcome outcome, size_t g
 	return t->end == END_CLEAN ? STREAM_EOF : STREAM_ERROR;
 }
 
-static ssize_t tls_read(struct stream_tls *t, uint8_t *p, size_t n)
+static __attribute__((noinline)) ssize_t tls_read(struct stream_tls *t, uint8_t *p, size_t n)
 {
 	size_t got = 0;
 
@@ -827,19 +853,22 @@ static ssize_t tls_read(struct stream_tls *t, uint8_t *p, size_t n)
 	return (ssize_t)got;
 }
 
-ssize_t stream_read(struct stream *s, void *p, size_t n)
+static __attribute__((noinline)) ssize_t read_slowly(struct stream *s, void *p, size_t n)
 {
-	DCHECK(n > 0);
 	if (UNLIKELY(s->state != STREAM_OPEN)) {
 		set_error("could not receive data", "connection is not open");
 		return s->state == STREAM_CLOSED || s->state == STREAM_FAILED ? STREAM_ERROR : STREAM_AGAIN;
 	}
-	if (!s->tls)
-		return plain_read(s, p, n, 0);
 	ssize_t got = tls_read(s->tls, p, n);
 	/* The answer to a KeyUpdate may have joined the output. */
 	update_interest(s);
 	return got;
+}
+
+ssize_t stream_read(struct stream *s, void *p, size_t n)
+{
+	DCHECK(n > 0);
+	return LIKELY(s->state == STREAM_OPEN && !s->tls) ? plain_read(s, p, n, 0) : read_slowly(s, p, n);
 }
 
 ssize_t stream_peek(struct stream *s, void *p, size_t n)

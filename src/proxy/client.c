@@ -134,20 +134,24 @@ static void pass_raw(struct client *c)
 }
 
 /* A request that has not begun is not begun any more: nothing of it has run. */
-static bool leaves(struct client *c)
+static bool must_leave(const struct client *c)
+{
+	return UNLIKELY(c->worker->draining) && c->state == CLIENT_IDLE && c->tx == CTX_NONE;
+}
+
+static COLD void leave(struct client *c)
 {
 	struct pgerr err;
-	if (!c->worker->draining || c->state != CLIENT_IDLE || c->tx != CTX_NONE)
-		return false;
 	pgerr_set_fatal(&err, SQLSTATE_ADMIN_SHUTDOWN, "terminating connection due to administrator command");
 	client_close(c, &err, "shutting down");
-	return true;
 }
 
 static void process_idle(struct client *c)
 {
-	if (leaves(c))
+	if (must_leave(c)) {
+		leave(c);
 		return;
+	}
 	while (c->state == CLIENT_IDLE && buf_len(&c->in)) {
 		if (stream_pending(&c->stream) > OUTPUT_PENDING_MAX)
 			return; /* on_drained looks again */

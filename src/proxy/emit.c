@@ -128,7 +128,6 @@ void emit_put_parse(struct emit *e, struct str name, const struct stmt_text *tex
 /* D1: constants in a statement are read when it is parsed, by the settings of then; so it is shared only between
  * clients of the same settings, and by nobody when a transaction has settings of its own. */
 uint64_t emit_settings(const struct client *c) { return RULE_BROKEN(D1) ? 0 : c->odd_key ? c->odd_key : c->parse_key; }
-static uint64_t settings_of(const struct emit *e) { return emit_settings(e->c); }
 
 /* The statement is on the server, or its Parse is put before what is about to use it. */
 static void ensure_statement(struct emit *e, struct stmt_text *text, uint64_t made_for, unsigned flags)
@@ -335,7 +334,7 @@ static void put_duplicate(struct emit *e, const struct segment_msg *m, uint16_t 
 static void note_unnamed(struct emit *e, struct stmt_text *text)
 {
 	server_stmts_set_unnamed(&e->s->stmts, &e->s->pool->worker->texts, text);
-	e->s->stmts.unnamed_for = settings_of(e);
+	e->s->stmts.unnamed_for = emit_settings(e->c);
 	e->unnamed = text;
 }
 
@@ -362,7 +361,7 @@ static void emit_parse(struct emit *e, const struct segment_msg *m, uint16_t ind
 	} else if (!repeated) {
 		named = client_stmts_parse(&e->c->stmts, m->name, text);
 	}
-	struct sstmt *at = fresh_entry(e, text, settings_of(e));
+	struct sstmt *at = fresh_entry(e, text, emit_settings(e->c));
 	if (!repeated && !named)
 		e->failed = true;
 	struct request *r =
@@ -389,8 +388,8 @@ static void prepare_for(struct emit *e, const struct segment_msg *m)
 	if (!m->text)
 		return;
 	if (m->name.n) {
-		ensure_statement(e, m->text, settings_of(e), 0);
-	} else if (e->unnamed != m->text || e->s->stmts.unnamed_for != settings_of(e)) {
+		ensure_statement(e, m->text, emit_settings(e->c), 0);
+	} else if (e->unnamed != m->text || e->s->stmts.unnamed_for != emit_settings(e->c)) {
 		/* Prepared in an earlier segment, on another server perhaps. */
 		struct request *r = push(e, REQ_PARSE, REQF_SWALLOW | REQF_UNNAMED);
 		r->text = stmt_text_ref(m->text);
@@ -577,8 +576,6 @@ static bool may_use_names(const struct segment *seg)
 	       (seg->flags & (SQL_F_SHOWS_PREPARED | SQL_F_MAY_TOUCH_SESSION | SQL_F_DYNAMIC));
 }
 
-/* --- the common cases --- */
-
 /* PREPARE and DISCARD take a snapshot: they must not be in the transaction that the client's statements may begin. */
 static void put_names(struct emit *e, struct segment *seg, bool discards)
 {
@@ -595,80 +592,81 @@ static void put_names(struct emit *e, struct segment *seg, bool discards)
 	sqlprep_expect(e, seg);
 }
 
-static enum emit_result send_bytes(struct emit *e, const uint8_t *p, size_t n)
+/* --- the common cases --- */
+
+static COLD enum emit_result broken(struct server *s, const char *text)
 {
-	struct server *s = e->s;
-	if (LIKELY(!e->failed && stream_send(&s->stream, p, n) != STREAM_BROKEN))
-		return EMIT_SENT;
 	char why[256];
-	snprintf(why, sizeof why, "%s", e->failed ? "out of memory" : stream_last_error());
+	snprintf(why, sizeof why, "%s", text);
 	server_close(s, why);
 	return EMIT_BROKEN;
 }
 
-static bool is_plain(const struct emit *e)
+static enum emit_result send_bytes(struct server *s, const uint8_t *p, size_t n)
 {
-	return e->s->profile == e->c->profile && e->c->tx != CTX_DEFERRED && !e->c->seg.open && !e->c->seg.retried;
+	return LIKELY(stream_send(&s->stream, p, n) != STREAM_BROKEN) ? EMIT_SENT : broken(s, stream_last_error());
+}
+
+static bool is_plain(const struct client *c, const struct server *s)
+{
+	return s->profile == c->profile && c->tx != CTX_DEFERRED && !c->seg.open && !c->seg.retried;
 }
 
 /* The commonest case by far: one Query and nothing of ours goes out from where it lies. */
-static enum emit_result send_query(struct emit *e, const struct segment *seg, const uint8_t *p)
+static enum emit_result send_query(struct client *c, struct server *s, const struct segment *seg, const uint8_t *p)
 {
-	server_stmts_set_unnamed(&e->s->stmts, &e->s->pool->worker->texts, NULL);
-	client_stmts_set_unnamed(&e->c->stmts, &e->c->worker->texts, NULL);
-	push(e, REQ_QUERY, 0);
-	e->c->seg.next_msg = 1;
-	return send_bytes(e, p, seg->len);
+	server_stmts_set_unnamed(&s->stmts, &s->pool->worker->texts, NULL);
+	client_stmts_set_unnamed(&c->stmts, &c->worker->texts, NULL);
+	struct request *r = requests_push(&s->reqs);
+	if (!r)
+		return broken(s, "out of memory");
+	r->kind = REQ_QUERY;
+	c->seg.next_msg = 1;
+	return send_bytes(s, p, seg->len);
 }
 
 /* The Bind of a known segment names a statement of the client's, which this server has. */
-static bool is_ready_to_bind(struct emit *e, const struct segment_msg *bind)
+static bool is_ready_to_bind(const struct client *c, struct server *s, const struct segment_msg *bind)
 {
 	if (bind->name.n == 0)
 		return false;
-	struct sstmt *at = server_stmts_find(&e->s->stmts, bind->text, e->c->segment_no);
-	return at && at->present && at->made_for == settings_of(e);
+	struct sstmt *at = server_stmts_find(&s->stmts, bind->text, c->segment_no);
+	return at && at->present && at->made_for == emit_settings(c);
 }
 
 /* Bind with our name for the statement, and behind it all the rest as it is. */
-static enum emit_result send_known(struct emit *e, const struct segment *seg, const uint8_t *p)
+static enum emit_result send_known(struct client *c, struct server *s, const struct segment *seg, const uint8_t *p)
 {
 	static const uint8_t kinds[][4] = { { REQ_BIND, REQ_EXECUTE, REQ_SYNC },
 		                            { REQ_BIND, REQ_DESCRIBE_PORTAL, REQ_EXECUTE, REQ_SYNC } };
 	const struct segment_msg *bind = &seg->msgs[0];
 	struct str name = stmt_text_server_name(bind->text);
-	struct buf *out = e->ww.out;
-	size_t names = 1 + name.n + 1, rest = seg->len - bind->rest;
-	if (!buf_reserve(out, FRAME_HEAD_BYTES + names + rest))
-		e->failed = true;
-	for (uint16_t i = 0; i < seg->n && !e->failed; i++)
-		push(e, (enum request_kind)kinds[seg->n - 3][i], 0)->msg = i;
-	if (e->failed)
-		return send_bytes(e, NULL, 0);
+	struct buf *out = &s->pool->worker->out;
+	size_t names = 1 + name.n + 1, rest = seg->len - bind->rest, len = FRAME_HEAD_BYTES + names + rest;
+	buf_clear(out);
+	if (!buf_reserve(out, len + PSTMT_NAME_MAX) || !requests_reserve(&s->reqs, seg->n))
+		return broken(s, "out of memory");
+	const uint8_t *kind = kinds[seg->n - 3];
+	for (uint16_t i = 0; i < seg->n; i++)
+		*requests_next(&s->reqs) = (struct request){ .kind = kind[i], .msg = i };
 	uint32_t length = htobe32((uint32_t)(FRAME_HEAD_BYTES - 1 + names + (bind->len - bind->rest)));
 	uint8_t *w = buf_tail(out);
 	*w = MSG_BIND;
 	memcpy(w + 1, &length, sizeof length);
-	w[FRAME_HEAD_BYTES] = 0; /* the unnamed portal */
-	memcpy(w + FRAME_HEAD_BYTES + 1, name.p, name.n + 1);
+	w[FRAME_HEAD_BYTES] = 0;                                  /* the unnamed portal */
+	memcpy(w + FRAME_HEAD_BYTES + 1, name.p, PSTMT_NAME_MAX); /* what is too much is written over */
 	memcpy(w + FRAME_HEAD_BYTES + names, p + bind->rest, rest);
-	e->c->seg.next_msg = (uint16_t)seg->n;
-	e->s->pool->worker->stats.total.binds++;
-	return send_bytes(e, w, FRAME_HEAD_BYTES + names + rest);
+	c->seg.next_msg = (uint16_t)seg->n;
+	s->pool->worker->stats.total.binds++;
+	return send_bytes(s, w, len);
 }
 
-enum emit_result emit_segment(struct client *c, struct server *s, struct segment *seg)
+/* The general way. */
+static enum emit_result put_segment(struct client *c, struct server *s, struct segment *seg, const uint8_t *p,
+                                    bool discards)
 {
 	struct emit e;
-	const uint8_t *p = buf_head(&c->in) + c->emitted;
 	emit_begin(&e, c, s);
-	bool discards = pins_must_discard(c, s, seg);
-	if (is_plain(&e) && !discards && !may_use_names(seg) && !(seg->flags & SQL_F_SETS)) {
-		if (seg->n == 1 && seg->end == SEGMENT_QUERY)
-			return send_query(&e, seg, p);
-		if (seg->known && is_ready_to_bind(&e, &seg->msgs[0]))
-			return send_known(&e, seg, p);
-	}
 	put_prelude(&e, seg);
 	if (RULE_BROKEN(A1) && requests_len(&s->reqs)) {
 		push(&e, REQ_SYNC, REQF_SWALLOW);
@@ -685,6 +683,19 @@ enum emit_result emit_segment(struct client *c, struct server *s, struct segment
 	for (unsigned i = 0; i < seg->n; i++)
 		emit_message(&e, seg, i, p);
 	return emit_finish(&e);
+}
+
+enum emit_result emit_segment(struct client *c, struct server *s, struct segment *seg)
+{
+	const uint8_t *p = buf_head(&c->in) + c->emitted;
+	bool discards = pins_must_discard(c, s, seg);
+	if (is_plain(c, s) && !discards && !may_use_names(seg) && !(seg->flags & SQL_F_SETS)) {
+		if (seg->n == 1 && seg->end == SEGMENT_QUERY)
+			return send_query(c, s, seg, p);
+		if (seg->known && is_ready_to_bind(c, s, &seg->msgs[0]))
+			return send_known(c, s, seg, p);
+	}
+	return put_segment(c, s, seg, p, discards);
 }
 
 enum emit_result emit_prelude_only(struct client *c, struct server *s)

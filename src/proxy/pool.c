@@ -55,13 +55,11 @@ static size_t make_key(char **out, const struct dbuser *du, const struct host *h
 	return n;
 }
 
-struct pool *pool_get(struct dbuser *du, struct host *host)
+static COLD struct pool *find_or_add(struct dbuser *du, struct host *host)
 {
 	struct worker *w = du->worker;
 	struct pool *p;
 	char *key;
-	if (host->index < CLUSTER_MAX_HOSTS && (p = du->pools[host->index]) && p->host == host)
-		return p;
 	size_t n = make_key(&key, du, host);
 	HASH_FIND(hh, w->pools, key, n, p);
 	if (!p) {
@@ -81,6 +79,12 @@ struct pool *pool_get(struct dbuser *du, struct host *host)
 	mem_free(key);
 	du->pools[host->index] = p;
 	return p;
+}
+
+struct pool *pool_get(struct dbuser *du, struct host *host)
+{
+	struct pool *p = du->pools[host->index];
+	return LIKELY(p && p->host == host) ? p : find_or_add(du, host);
 }
 
 int pool_size(const struct pool *p) { return config_pool_size(p->du->config, p->du->conf, p->du->conf_user); }
@@ -248,13 +252,18 @@ struct server *pool_take(struct pool *p, struct client *c)
 	return NULL;
 }
 
+static COLD void refuse(struct pool *p, struct client *c)
+{
+	struct pgerr err = p->last_error;
+	relay_server_refused(c, &err);
+}
+
 void pool_wait(struct pool *p, struct client *c)
 {
 	uint64_t now = loop_now_us(p->worker->loop);
 	if (p->failing && !p->n_others && now < p->retry_at_us &&
 	    p->failed_epoch == cluster_role_epoch(p->du->db->cluster)) {
-		struct pgerr err = p->last_error;
-		relay_server_refused(c, &err);
+		refuse(p, c);
 		return;
 	}
 	client_set_state(c, CLIENT_WAIT_SERVER);

@@ -767,10 +767,11 @@ static bool take_whole_answer(struct reply *r)
 	    s->plain.n_tentative || !STAILQ_EMPTY(&s->plain.effects) || !is_whole_answer(r, &rows))
 		return false;
 	do {
-		struct request done = pop(s);
-		last = (enum request_kind)done.kind;
-		if (done.flags)
-			settle(s, &done, true);
+		struct request *done = requests_at(&s->reqs, 0);
+		last = (enum request_kind)done->kind;
+		if (done->flags)
+			settle(s, done, true);
+		s->reqs.head++;
 	} while (last != REQ_SYNC && last != REQ_QUERY);
 	c->seg.rows += rows;
 	r->to = r->p = r->end;

@@ -553,7 +553,6 @@ static void put_fixed(struct segment *seg, uint8_t type, size_t len)
 static struct stmt_text *bound_alone(struct scan *sc, bool *describes)
 {
 	struct frame_head h;
-	struct msg_bind bind;
 	const uint8_t *p = sc->p;
 	if (sc->n < FRAME_HEAD_BYTES || *p != MSG_BIND || frame_peek(p, sc->n, &h) != FRAME_OK || h.len > sc->n)
 		return NULL;
@@ -566,15 +565,19 @@ static struct stmt_text *bound_alone(struct scan *sc, bool *describes)
 	}
 	if (left < sizeof execute_sync_bytes || memcmp(tail, execute_sync_bytes, sizeof execute_sync_bytes) != 0)
 		return NULL;
-	size_t body_len = h.len - FRAME_HEAD_BYTES;
-	if (msg_peek_bind(p + FRAME_HEAD_BYTES, body_len, body_len, &bind) != FRAME_OK || bind.portal.n)
+	if (h.len < FRAME_HEAD_BYTES + 2 || p[FRAME_HEAD_BYTES] != 0)
+		return NULL; /* a named portal */
+	const char *name = (const char *)p + FRAME_HEAD_BYTES + 1;
+	const char *nul = memchr(name, 0, h.len - FRAME_HEAD_BYTES - 1);
+	if (!nul)
 		return NULL;
-	struct stmt_text *text = find_text(sc, bind.statement);
+	struct str statement = { name, (size_t)(nul - name) };
+	struct stmt_text *text = find_text(sc, statement);
 	put_fixed(sc->seg, MSG_BIND, h.len);
 	struct segment_msg *m = &sc->seg->msgs[0];
-	m->portal = bind.portal;
-	m->name = bind.statement;
-	m->rest = (uint32_t)(FRAME_HEAD_BYTES + bind.rest_offset);
+	m->portal = STR("");
+	m->name = statement;
+	m->rest = (uint32_t)(nul + 1 - (const char *)p);
 	m->text = text;
 	return text;
 }
@@ -657,7 +660,7 @@ void segment_scan(struct client *c, const uint8_t *p, size_t n, struct route_pol
 
 void segment_done(struct worker *w, struct segment *seg)
 {
-	for (unsigned i = 0; i < seg->n; i++) {
+	for (unsigned i = 0; i < seg->n && seg->parses; i++) {
 		if (seg->msgs[i].type == MSG_PARSE)
 			stmt_text_unref(&w->texts, seg->msgs[i].text);
 	}

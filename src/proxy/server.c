@@ -50,21 +50,17 @@ void server_set_state(struct server *s, enum server_state state)
 
 /* --- request queue --- */
 
-struct request *requests_push(struct request_queue *q)
+COLD bool requests_grow(struct request_queue *q)
 {
-	if (requests_len(q) == q->cap) {
-		uint32_t cap = q->cap ? q->cap * 2 : 16, n = requests_len(q);
-		struct request *ring = mem_try_alloc(cap * sizeof *ring);
-		if (!ring)
-			return NULL;
-		for (uint32_t i = 0; i < n; i++)
-			ring[i] = *requests_at(q, i);
-		mem_free(q->ring);
-		*q = (struct request_queue){ ring, 0, n, cap };
-	}
-	struct request *r = &q->ring[q->tail++ & (q->cap - 1)];
-	*r = (struct request){ 0 };
-	return r;
+	uint32_t cap = q->cap ? q->cap * 2 : 16, n = requests_len(q);
+	struct request *ring = mem_try_alloc(cap * sizeof *ring);
+	if (!ring)
+		return false;
+	for (uint32_t i = 0; i < n; i++)
+		ring[i] = *requests_at(q, i);
+	mem_free(q->ring);
+	*q = (struct request_queue){ ring, 0, n, cap };
+	return true;
 }
 
 /* --- events --- */
