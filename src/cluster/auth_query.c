@@ -44,6 +44,7 @@ STAILQ_HEAD(request_list, auth_request);
 struct auth_conn {
 	struct dbconn conn;
 	struct cluster *cluster;
+	struct host *host; /* borrowed from the cluster */
 	struct dbconn_identity identity;
 	struct request_list batch; /* whom the running query answers */
 	uint64_t idle_since_us;
@@ -306,6 +307,7 @@ static bool open_conn(struct auth_request *r)
 		return false;
 	struct auth_conn *k = mem_zalloc(sizeof *k);
 	k->cluster = r->cluster;
+	k->host = h;
 	dbconn_identity_set(&k->identity, &r->identity.login, NULL);
 	STAILQ_INIT(&k->batch);
 	dbconn_init(&k->conn, self.m->loop, &ops);
@@ -357,6 +359,13 @@ static bool make_room(void)
 	return false;
 }
 
+/* Opened while there was no primary, or another one: what it says may be old. */
+static bool is_second_best(const struct auth_conn *k, const struct auth_request *r)
+{
+	const struct host *primary = cluster_primary(k->cluster);
+	return r->tries == 0 && primary && primary != k->host;
+}
+
 /* One step for the first request that something can be done for; false: there is none.  Second and later tries begin
  * from the timer only, a moment after the failure. */
 static bool step(bool from_timer)
@@ -365,6 +374,10 @@ static bool step(bool from_timer)
 	STAILQ_FOREACH(r, &self.waiting, link)
 	{
 		struct auth_conn *k = find_conn(r);
+		if (k && k->conn.state == DBCONN_IDLE && is_second_best(k, r)) {
+			conn_free(k);
+			k = NULL;
+		}
 		if (k && k->conn.state == DBCONN_IDLE) {
 			send_query(k, r);
 			return true;

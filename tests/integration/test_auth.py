@@ -7,6 +7,7 @@ import subprocess
 import pytest
 from harness.postgres import PASSWORD
 from harness.proxy import Pgweir
+from harness.system import wait_until
 from harness.tls import Authority
 from harness.wire import Connection, PgError, startup, tls_context
 
@@ -239,6 +240,22 @@ class TestQuery:
         assert refusal(proxy, "q_scram", accounts_db, password="one").sqlstate == "28P01"
         cluster.primary.query("alter role q_scram valid until '2001-01-01'")
         assert refusal(proxy, "q_scram", accounts_db, password="two").sqlstate == "28P01"
+
+    def test_a_replica_is_asked_only_without_a_primary(self, pgweir, new_cluster):
+        """Its connection was made while there was no other; what it says may be old once there is a primary."""
+        cluster = new_cluster()
+        cluster.primary.query("create role auth_reader login superuser password 'reader''s'; create role q_late login password 'one'")
+        cluster.settle()
+        cluster.primary.stop()
+        proxy = pgweir(on=cluster, settings=by_query(), accounts=READER)
+        wait_until(lambda: refusal(proxy, "q_late", "postgres", password="wrong").sqlstate == "28P01", "the replica is asked")
+        cluster.primary.start()
+        # Asked all the time, so that the connection is not given up as idle.
+        wait_until(lambda: refusal(proxy, "q_late", "postgres", password="wrong") and "is primary" in proxy.log_text(), "a primary")
+        cluster.standby.pause_replay()
+        cluster.primary.query("alter role q_late password 'two'")
+        proxy.connect("q_late", "postgres", password="two").close()
+        cluster.standby.resume_replay()
 
     def test_settings_of_the_client_have_no_say(self, pgweir, cluster, accounts_db):
         """CVE-2025-12819: a search_path in the start-up packet must not reach the query, written carelessly as it is."""
