@@ -44,6 +44,8 @@ struct stmt_texts {
 	struct stmt_text *by_key;
 	struct stmt_text_queue unused; /* kept for the next client that says the same; oldest first */
 	size_t unused_bytes, max_unused_bytes;
+	uint32_t
+	    epoch; /* raised when a plan turns out to be of an older schema: what is prepared of before is suspect */
 	unsigned n_unused;
 	void (*shape_unref)(struct sql_shape *);
 };
@@ -78,7 +80,8 @@ struct cstmt {
 	struct cstmt *older;    /* of the same name, CLOSING; owned */
 	struct stmt_text *text; /* owned reference */
 	enum cstmt_state state;
-	bool failed; /* CLOSING, and its Parse has failed: the Close behind it settles it */
+	bool described; /* the client has been told its columns in an earlier segment */
+	bool failed;    /* CLOSING, and its Parse has failed: the Close behind it settles it */
 	uint32_t name_len;
 	char name[];
 };
@@ -114,6 +117,7 @@ struct sstmt {
 	struct stmt_text *text; /* owned reference; the key */
 	bool present;           /* false: a skipped or failed Parse, the server may or may not have the name */
 	bool closing;           /* evicted, its Close is on its way, and nobody has taken it up again */
+	uint32_t epoch;         /* stmt_texts.epoch at its Parse */
 	uint64_t made_for;      /* settings that it was parsed under (D1): params.hash, 0 when it does not matter */
 	uint32_t used_in;       /* segment number of the last use, so that eviction spares the running segment */
 };

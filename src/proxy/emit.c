@@ -111,6 +111,7 @@ static struct sstmt *fresh_entry(struct emit *e, struct stmt_text *text, uint64_
 	at->present = true;
 	at->closing = false;
 	at->made_for = made_for;
+	at->epoch = e->s->pool->worker->texts.epoch;
 	return at;
 }
 
@@ -133,7 +134,7 @@ uint64_t emit_settings(const struct client *c) { return RULE_BROKEN(D1) ? 0 : c-
 static void ensure_statement(struct emit *e, struct stmt_text *text, uint64_t made_for, unsigned flags)
 {
 	struct sstmt *at = server_stmts_find(&e->s->stmts, text, e->c->segment_no);
-	if (at && at->present && at->made_for == made_for)
+	if (at && at->present && at->made_for == made_for && at->epoch == e->s->pool->worker->texts.epoch)
 		return;
 	at = fresh_entry(e, text, made_for);
 	struct request *r = push(e, REQ_PARSE, REQF_SWALLOW | REQF_SERVER_STMT | flags);
@@ -424,6 +425,9 @@ static void emit_describe(struct emit *e, const struct segment_msg *m, uint16_t 
 	bool statement = m->target == MSG_TARGET_STATEMENT;
 	if (statement)
 		prepare_for(e, m);
+	struct cstmt *told = statement && m->name.n ? client_stmts_find(&e->c->stmts, m->name) : NULL;
+	if (told)
+		told->described = true;
 	struct request *r =
 	    push(e, statement ? REQ_DESCRIBE_STATEMENT : REQ_DESCRIBE_PORTAL, repeated ? REQF_SWALLOW : 0u);
 	r->msg = index;
@@ -631,7 +635,7 @@ static bool is_ready_to_bind(const struct client *c, struct server *s, const str
 	if (bind->name.n == 0)
 		return false;
 	struct sstmt *at = server_stmts_find(&s->stmts, bind->text, c->segment_no);
-	return at && at->present && at->made_for == emit_settings(c);
+	return at && at->present && at->made_for == emit_settings(c) && at->epoch == s->pool->worker->texts.epoch;
 }
 
 /* Bind with our name for the statement, and behind it all the rest as it is. */

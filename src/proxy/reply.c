@@ -213,6 +213,44 @@ static bool is_our_statement_missing(const struct server *s, const struct reques
 	       (!c->pins && sqlprep_is_missing(s, e->message));
 }
 
+/* --- "cached plan must not change result type" ---
+ *
+ * DDL has changed the columns of what somebody had prepared.  Another Parse cures it, unless the client relies on what
+ * it was told of the columns before; then the error is PostgreSQL's answer, which drivers know what to do about. */
+
+static bool is_plan_outdated(const struct pgerr_fields *e)
+{
+	return pgerr_is(e, SQLSTATE_FEATURE_NOT_SUPPORTED) && str_eq(e->routine, STR("RevalidateCachedQuery"));
+}
+
+/* The running segment, all of which is kept, binds what was described earlier, and does not ask again. */
+static bool relies_on_columns(const struct client *c)
+{
+	const uint8_t *p = buf_head(&c->in), *end = p + c->emitted;
+	struct frame_head h;
+	bool relies = false, parsed = false;
+	for (; p < end && frame_peek(p, (size_t)(end - p), &h) == FRAME_OK && h.len <= (size_t)(end - p); p += h.len) {
+		struct msg_bind bind;
+		size_t body = h.len - FRAME_HEAD_BYTES;
+		if (h.type == MSG_DESCRIBE)
+			return false;
+		parsed |= h.type == MSG_PARSE;
+		if (h.type != MSG_BIND || msg_peek_bind(p + FRAME_HEAD_BYTES, body, body, &bind) != FRAME_OK)
+			continue;
+		const struct cstmt *s = bind.statement.n ? client_stmts_find(&c->stmts, bind.statement) : NULL;
+		relies |= bind.statement.n ? s && s->described : !parsed;
+	}
+	return relies;
+}
+
+static bool may_prepare_anew(const struct server *s, const struct request *r)
+{
+	const struct client *c = s->client;
+	return c && r && (r->kind == REQ_BIND || r->kind == REQ_DESCRIBE_STATEMENT) && c->seg.kept &&
+	       !c->seg.done_rows && !c->seg.retried && (c->tx == CTX_NONE || c->tx == CTX_DEFERRED) &&
+	       !relies_on_columns(c) && !RULE_BROKEN(D3);
+}
+
 static void mark_refused(struct client *c, const struct request *r, const struct pgerr_fields *e)
 {
 	char code[6];
@@ -292,7 +330,12 @@ static enum outcome on_error(struct reply *r, const uint8_t *body, size_t have)
 	pgerr_parse(body, have, &e);
 	struct request *first = head(s);
 	struct client *c = s->client;
-	bool missing = is_our_statement_missing(s, first, &e), refused = may_retry(s, &e);
+	bool missing = is_our_statement_missing(s, first, &e), outdated = is_plan_outdated(&e);
+	bool refused = outdated ? may_prepare_anew(s, first) : may_retry(s, &e);
+	if (outdated) {
+		r->w->texts.epoch++;
+		server_stmts_set_unnamed(&s->stmts, &r->w->texts, NULL);
+	}
 	note_error(s, &e);
 	bool was_query = first && (first->kind == REQ_QUERY || first->kind == REQ_FCALL);
 	bool query_skipped = false;
@@ -306,7 +349,7 @@ static enum outcome on_error(struct reply *r, const uint8_t *body, size_t have)
 		s->prelude_failed = true;
 		s->sequences_of = UINT_MAX; /* perhaps not discarded */
 	}
-	if (c && refused)
+	if (c && refused && !outdated)
 		mark_refused(c, first, &e);
 	skip_requests(s);
 	if (!c && pgerr_is_fatal(&e)) {

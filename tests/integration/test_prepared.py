@@ -313,3 +313,36 @@ def test_rule_d5_what_code_has_dropped_is_made_again(single, database):
         assert client.value("execute p") == "mine"
         client.send(bind("", "q"), execute(), sync())
         assert client.brief_until_ready() == ["2", "D parsed", "C SELECT 1", "Z I"]
+
+
+def test_rule_d3_an_outdated_plan_is_made_anew(single, cluster, database):
+    """DDL changes the columns of what is prepared: who asks for the columns gets the new ones, who knows them already gets
+    PostgreSQL's error, once; in a transaction everybody does."""
+    table = [parse("s", "select * from fixed order by i"), sync()]
+    with single.connect(database=database) as asks, single.connect(database=database) as knows, \
+            single.connect(database=database) as other:
+        for client in (asks, knows, other):
+            client.send(b"".join(table))
+            client.read_until_ready()
+        knows.send(describe("S", "s"), sync())
+        knows.read_until_ready()
+        asks.send(bind("", "s"), describe("P"), execute(), sync())
+        assert "D 1" in asks.brief_until_ready()
+        number = 1
+        for message in ([bind("", "s"), describe("P"), execute(), sync()], [bind("", "s"), execute(), sync()],
+                        [describe("S", "s"), sync()]):
+            cluster.primary.query(f"alter table fixed add column c{number} int default {number}", database=database)
+            number += 1
+            other.send(*message)
+            assert not any(line.startswith("E") for line in other.brief_until_ready()), message
+        cluster.primary.query("alter table fixed add column d text", database=database)
+        knows.send(bind("", "s"), execute(), sync())
+        assert knows.brief_until_ready() == ["E 0A000", "Z I"]
+        knows.send(close("S", "s"), *table[:1], describe("S", "s"), sync())
+        columns = [m.columns for m in knows.read_until_ready() if m.type == "T"]
+        knows.send(bind("", "s"), execute(), sync())
+        assert "C SELECT 2" in knows.brief_until_ready() and columns[0][-1] == "d"
+        asks.query("begin")
+        asks.send(bind("", "s"), execute(), sync())
+        assert asks.brief_until_ready()[-1] == "Z T"
+        asks.query("rollback")
