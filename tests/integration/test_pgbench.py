@@ -60,10 +60,11 @@ def bench(new_cluster, pgweir):
         cluster.primary.query("create extension pg_stat_statements")
         database = cluster.create_database()
         settings = {"default_pool_size": 10, **options.pop("settings", {})}
-        made = Bench(cluster, pgweir(on=cluster, settings=settings, **options).wait_for_replicas(database), database)
+        made = Bench(cluster, pgweir(on=cluster, settings=settings, **options), database)
+        made.pgbench("-i", "-q", "-s", scale)
+        made.proxy.wait_for_replicas(database)  # the facts of the new tables are loaded
         for node in cluster.nodes:
             node.reload(log_statement="none")
-        made.pgbench("-i", "-q", "-s", scale)
         return made
     return make
 
