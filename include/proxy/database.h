@@ -72,7 +72,8 @@ struct dbuser {
 	struct worker *worker;
 	const struct conf_database *conf;  /* borrowed from config */
 	const struct config *config;       /* owned reference */
-	const struct conf_user *conf_user; /* borrowed from config; may be NULL */
+	const struct conf_user *conf_user; /* of the client's user; borrowed from config; may be NULL */
+	const struct conf_user *pool_user; /* of server_user, whose pool it is: a forced user has its own limits */
 	struct shared_db *db;
 	struct dbfacts *facts;                                  /* of db; borrowed, never freed */
 	char *database;                                         /* owned; as the client says it */

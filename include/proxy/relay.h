@@ -25,6 +25,8 @@ void relay_server_refused(struct client *c, const struct pgerr *err);
 void relay_welcome(struct client *c);
 /* A replication client has logged in: a connection to the primary of its own, bytes pass through (G4). */
 void relay_start_raw(struct client *c);
+/* It waits for a primary, at most failover_timeout: looks again. */
+void relay_try_raw(struct client *c, uint64_t now_us);
 
 void relay_link(struct client *c, struct server *s);
 void relay_unlink(struct client *c);

@@ -104,7 +104,7 @@ static struct usage *entry_of(struct usage_table *t, const struct dbuser *du)
 	u->database = u->key;
 	u->user = u->key + strlen(u->key) + 1;
 	u->pool_mode = du->pool_mode;
-	u->pool_size = config_pool_size(du->config, du->conf, du->conf_user);
+	u->pool_size = config_pool_size(du->config, du->conf, du->pool_user);
 	u->on_databases_account = du->conf->user != NULL;
 	HASH_ADD(hh, t->entries, key, u->key_len, u);
 	return u;

@@ -475,6 +475,10 @@ void client_tick(struct client *c, uint64_t now_us)
 		return;
 	const struct dbuser *du = c->du;
 	uint64_t limit;
+	if (c->state == CLIENT_RAW) {
+		relay_try_raw(c, now_us);
+		return;
+	}
 	if (c->state == CLIENT_WAIT_PRIMARY && now_us >= c->primary_deadline_us) {
 		give_up_waiting(c);
 		return;

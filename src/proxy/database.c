@@ -152,7 +152,8 @@ static bool resolve(struct dbuser *du, const struct config *cfg, struct pgerr *e
 	du->facts = facts_of(cfg, conf, cluster, dbname, &login);
 	mem_free(du->server_user);
 	du->server_user = mem_strdup(conf->user ? conf->user : du->user);
-	du->pool_mode = config_pool_mode(cfg, conf, user);
+	du->pool_user = config_user(cfg, str_of(du->server_user));
+	du->pool_mode = config_pool_mode(cfg, conf, du->pool_user);
 	du->user_servers = limit_get(LIMIT_USER_SERVERS, du->server_user, strlen(du->server_user));
 	du->user_clients = limit_get(LIMIT_USER_CLIENTS, du->user, strlen(du->user));
 	du->db_clients = limit_get(LIMIT_DATABASE_CLIENTS, du->database, strlen(du->database));

@@ -87,7 +87,7 @@ struct pool *pool_get(struct dbuser *du, struct host *host)
 	return LIKELY(p && p->host == host) ? p : find_or_add(du, host);
 }
 
-int pool_size(const struct pool *p) { return config_pool_size(p->du->config, p->du->conf, p->du->conf_user); }
+int pool_size(const struct pool *p) { return config_pool_size(p->du->config, p->du->conf, p->du->pool_user); }
 
 /* --- applications with a pool_size --- */
 
@@ -374,7 +374,7 @@ static int size_now(const struct pool *p)
 	const struct client *first = TAILQ_FIRST(&p->waiters);
 	const struct config *cfg = p->du->config;
 	uint64_t now = loop_now_us(p->worker->loop);
-	int reserve = config_reserve_pool_size(cfg, p->du->conf, p->du->conf_user);
+	int reserve = config_reserve_pool_size(cfg, p->du->conf, p->du->pool_user);
 	if (size && reserve && first && cfg->reserve_pool_timeout_us &&
 	    now - first->wait_since_us >= cfg->reserve_pool_timeout_us)
 		size += reserve;
@@ -444,7 +444,7 @@ static bool make_room(struct pool *p, struct evict e)
 static bool take_of_database(struct pool *p)
 {
 	const struct dbuser *du = p->du;
-	int most = config_max_db_connections(du->config, du->conf, du->conf_user);
+	int most = config_max_db_connections(du->config, du->conf, du->pool_user);
 	if (limit_take(&du->db->connections, most))
 		return true;
 	return make_room(p, (struct evict){ .db = du->db }) && limit_take(&du->db->connections, most);
@@ -549,7 +549,7 @@ void pool_grow(struct pool *p)
 
 static int max_pinned(const struct pool *p)
 {
-	int limit = config_max_pinned(p->du->config, p->du->conf, p->du->conf_user);
+	int limit = config_max_pinned(p->du->config, p->du->conf, p->du->pool_user);
 	return limit < 0 ? pool_size(p) : limit;
 }
 
@@ -654,8 +654,8 @@ static void close_idle(struct server *s, const char *why)
 static void close_old(struct pool *p, uint64_t now_us)
 {
 	const struct config *cfg = p->du->config;
-	uint64_t lifetime = config_server_lifetime_us(cfg, p->du->conf, p->du->conf_user);
-	int keep = config_min_pool_size(cfg, p->du->conf, p->du->conf_user);
+	uint64_t lifetime = config_server_lifetime_us(cfg, p->du->conf, p->du->pool_user);
+	int keep = config_min_pool_size(cfg, p->du->conf, p->du->pool_user);
 	struct server *s, *next;
 	for (s = TAILQ_FIRST(&p->idle); s; s = next) {
 		next = TAILQ_NEXT(s, link);
@@ -738,7 +738,7 @@ static void expire_waiters(struct pool *p, uint64_t now_us)
 /* In use by somebody, or was a moment ago: only such pools are kept at min_pool_size. */
 static void keep_minimum(struct pool *p)
 {
-	int keep = config_min_pool_size(p->du->config, p->du->conf, p->du->conf_user);
+	int keep = config_min_pool_size(p->du->config, p->du->conf, p->du->pool_user);
 	enum host_role role = host_role(p->host);
 	if (role != HOST_PRIMARY && role != HOST_REPLICA)
 		return;

@@ -49,6 +49,17 @@ struct reply {
 
 /* --- outcome of requests --- */
 
+/* Another Close of it may be under way behind this one: that one has nothing to settle any more. */
+static void remove_statement(struct server *s, struct sstmt *statement)
+{
+	for (uint32_t i = 0; i < requests_len(&s->reqs); i++) {
+		struct request *r = requests_at(&s->reqs, i);
+		if (r->flags & REQF_SERVER_STMT && r->sstmt == statement)
+			r->flags &= (uint8_t)~REQF_SERVER_STMT;
+	}
+	server_stmts_remove(&s->stmts, &s->pool->worker->texts, statement);
+}
+
 static void settle(struct server *s, struct request *r, bool ok)
 {
 	struct stmt_texts *t = &s->pool->worker->texts;
@@ -63,7 +74,7 @@ static void settle(struct server *s, struct request *r, bool ok)
 		sqlprep_on_closed(s);
 	if (r->flags & REQF_SERVER_STMT) {
 		if (r->kind == REQ_CLOSE && ok && r->sstmt->closing)
-			server_stmts_remove(&s->stmts, t, r->sstmt);
+			remove_statement(s, r->sstmt);
 		else if (!ok && r->kind == REQ_PARSE)
 			r->sstmt->present = false;
 	}

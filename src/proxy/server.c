@@ -304,7 +304,7 @@ static bool lived_long_enough(const struct server *s)
 {
 	const struct dbuser *du = s->pool->du;
 	return loop_now_us(s->pool->worker->loop) - s->connected_us >=
-	       config_server_lifetime_us(du->config, du->conf, du->conf_user);
+	       config_server_lifetime_us(du->config, du->conf, du->pool_user);
 }
 
 static bool must_close(const struct server *s)

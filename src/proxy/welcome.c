@@ -75,16 +75,27 @@ void relay_welcome_done(struct client *c, struct server *s, const struct pgerr *
 
 void relay_start_raw(struct client *c)
 {
-	struct host *host = cluster_primary(c->du->db->cluster);
-	struct pgerr err;
+	const struct dbuser *du = c->du;
+	uint64_t now_us = loop_now_us(c->worker->loop);
 	client_set_state(c, CLIENT_RAW);
 	stream_want_read(&c->stream, false);
-	if (!host) {
+	c->primary_deadline_us = now_us + config_failover_timeout_us(du->config, du->conf, du->conf_user);
+	relay_try_raw(c, now_us);
+}
+
+void relay_try_raw(struct client *c, uint64_t now_us)
+{
+	struct host *host = cluster_primary(c->du->db->cluster);
+	struct pgerr err;
+	if (c->srv || !c->primary_deadline_us)
+		return;
+	if (host) {
+		c->primary_deadline_us = 0;
+		c->srv = server_open_dedicated(pool_get(c->du, host), c);
+	} else if (now_us >= c->primary_deadline_us) {
 		pgerr_set_fatal(&err, SQLSTATE_CANNOT_CONNECT_NOW, "there is no primary to replicate from");
 		client_close(c, &err, err.message);
-		return;
 	}
-	c->srv = server_open_dedicated(pool_get(c->du, host), c);
 }
 
 static void put_status(struct wire_writer *ww, const struct params *p)

@@ -3,7 +3,7 @@ import re
 
 import pytest
 from harness.system import wait_until
-from harness.wire import Connection, PgError, close, extended, query, startup, sync
+from harness.wire import Connection, PgError, bind, close, execute, extended, query, startup, sync
 
 
 def refused(proxy, *arguments, **more):
@@ -89,6 +89,27 @@ def test_applications_share_of_a_pool(pgweir):
     assert "D raised" in reports[3].brief_until_ready()
     for client in [*reports, other]:
         client.close()
+
+
+def test_a_forced_users_pool_is_its_own(pgweir):
+    """As in PgBouncer: the role on the server decides, not who the client is."""
+    proxy = pgweir(databases={"forced": "dbname=postgres user=plain_user"}, users={"scram_user": "pool_size=1", "plain_user": "pool_size=2"},
+                   settings={"route": "primary"})
+    with proxy.connect("scram_user", "forced") as first, proxy.connect("scram_user", "forced") as second, \
+            proxy.connect("scram_user", "forced") as third:
+        first.query("begin; select 1")
+        second.query("begin; select 1")
+        third.send(query("select 3"))
+        assert third.nothing_comes()
+        second.query("commit")
+        assert "D 3" in third.brief_until_ready()
+
+
+def test_replication_waits_for_a_primary(pgweir, cluster):
+    """At start the servers' roles are not known yet; and without a primary there is an error in the end."""
+    proxy = pgweir(hosts=[cluster.standby.port], settings={"failover_timeout": "1s"})
+    assert refused(proxy, replication="database").sqlstate == "57P03"
+    proxy.value = lambda *_: None
 
 
 def test_memory(pgweir):
@@ -275,3 +296,28 @@ def test_host_in_the_application_name(pgweir):
     with proxy.connect(application_name="shop") as client:
         assert client.value("select application_name from pg_stat_activity where pid = pg_backend_pid()").startswith("shop - 127.0.0.1:")
         assert client.value("show application_name") == "shop"
+
+
+def test_fewer_prepared_statements_under_a_client(pgweir):
+    """The limit of a server connection is lowered while it has more: they go, one after the other, once each."""
+    proxy = pgweir(settings={"route": "primary", "workers": 1, "max_prepared_statements": 1})
+    with proxy.connect() as client:
+        def prepare(numbers):
+            for i in numbers:
+                client.send(extended(f"select '{i}'", statement=f"s{i}"), sync())
+                assert f"D {i}" in client.brief_until_ready()
+
+        def kept():
+            return client.value("select count(*) from pg_prepared_statements where name like 'pgweir%' or name like 's%'")
+
+        prepare(range(5))
+        proxy.reload(max_prepared_statements=5)
+        prepare(range(5, 10))
+        proxy.reload(max_prepared_statements=2)
+        prepare(range(10, 14))
+        for i in (13, 3, 8, 12, 0, 13):
+            client.send(bind("", f"s{i}"), execute(), sync())
+            assert f"D {i}" in client.brief_until_ready()
+        client.send(b"".join(bind("", f"s{i}") + execute() for i in (1, 2, 1, 5, 2)), sync())
+        assert [line for line in client.brief_until_ready() if line.startswith("D")] == ["D 1", "D 2", "D 1", "D 5", "D 2"]
+        assert int(kept()) <= 14
