@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # make test-long: what takes too long for CI, on the release build unless said.
 #
-#   run-long.sh [PART...]    parts: mutants long memory tsan valgrind fuzz regress pipeline pgtools asyncpg docker
+#   run-long.sh [PART...]    parts: mutants long checker memory tsan valgrind fuzz regress pipeline pgtools asyncpg docker
 #
 # LONG_FUZZ_SECONDS (600) for each fuzzer.  The conformance suites run directly and through pgweir and fail where the
 # proxy breaks what passes directly; they keep their files in $CONF.
@@ -9,7 +9,7 @@ set -uo pipefail
 . "$(dirname "$0")/lib.sh"
 cd "$TOP" || exit 1
 PARTS=("$@")
-[ ${#PARTS[@]} -gt 0 ] || PARTS=(mutants long memory tsan valgrind fuzz regress pipeline pgtools asyncpg docker)
+[ ${#PARTS[@]} -gt 0 ] || PARTS=(mutants long checker memory tsan valgrind fuzz regress pipeline pgtools asyncpg docker)
 RESULTS=$BUILD_DIR/test-results
 export CONF=${CONF:-/tmp/pgweir-conf}
 export PRIMARY_PORT=${PRIMARY_PORT:-7001} STANDBY_PORT=${STANDBY_PORT:-7002}
@@ -26,6 +26,14 @@ part_long() {
 	make -s -j"$(nproc)" all && make -s -j"$(nproc)" SAN=asan all || return 1
 	"$VENV/bin/python" -B -m pytest -c tests/pytest.ini --junitxml="$RESULTS/long.xml" -q -m long tests/integration
 	"$VENV/bin/python" -B tests/junit_counts.py long $? "$RESULTS/long.xml"
+}
+
+# The checker of histories, for ten minutes instead of seconds.
+part_checker() {
+	make -s -j"$(nproc)" SAN=asan all || return 1
+	PGWEIR_CHECKER_SECONDS="${LONG_CHECKER_SECONDS:-600}" "$VENV/bin/python" -B -m pytest -c tests/pytest.ini \
+		--junitxml="$RESULTS/checker.xml" -q --timeout=1200 tests/integration/test_checker.py
+	"$VENV/bin/python" -B tests/junit_counts.py checker $? "$RESULTS/checker.xml"
 }
 
 # All integration tests once with ThreadSanitizer, not only those that cross threads on purpose.

@@ -29,7 +29,7 @@ static uint64_t need_of(const struct client *c, const struct host *host, enum co
 		need = c->read_round;
 	if (level < CONSISTENCY_DATABASE)
 		return need;
-	if (level == CONSISTENCY_STRONG && c->arrived_round > need)
+	if (level == CONSISTENCY_STRONG && c->arrived_round > need && !RULE_BROKEN(B8))
 		need = c->arrived_round;
 	other = atomic_load_explicit(&db->primary_round, memory_order_acquire);
 	need = other > need ? other : need;

@@ -1,8 +1,10 @@
 """Reads see what they must: one's own writes and everybody's acknowledged ones, however far the standby lags."""
+import subprocess
 import threading
 import time
 
 import pytest
+from harness.postgres import find_programs
 from harness.system import wait_until
 
 SCHEMA = "create table counters(id int primary key, n int not null); insert into counters select g, 0 from generate_series(1, 8) g"
@@ -176,3 +178,38 @@ def test_rule_b2_a_notification_is_not_ahead_of_its_data(new_cluster, pgweir):
         listener.read_until("A")
         assert listener.value("select n from counters where id = 2") == "9"
     cluster.standby.resume_replay()
+
+
+def test_rule_b8_strong_reads_see_what_anybody_was_told(new_cluster, pgweir):
+    """Written past this proxy, where it cannot know of it; each statement of READ COMMITTED must see it, on the standby."""
+    cluster = new_cluster()
+    database = cluster.create_database(SCHEMA)
+    proxy = pgweir(on=cluster, settings={"consistency": "strong", "replica_wait": "20s"}).wait_for_replicas(database)
+    read = "select n from counters where id = 1"
+    with proxy.connect(database=database) as client, cluster.primary.connect(database=database) as writer:
+        client.query("/* pgweir: route=primary */ select 'known'")
+        mark = cluster.mark()
+        for turn in range(1, 60):
+            inside = turn % 3 == 0
+            if inside:
+                client.query("begin")
+                client.value(read)
+            writer.query(f"update counters set n = {turn} where id = 1")
+            assert client.value(read) == str(turn)
+            if inside:
+                client.query("commit")
+        assert set(cluster.where(read, mark)) == {"standby1"}
+
+
+def test_strong_reads_share_their_samples(new_cluster, pgweir):
+    """Whoever waits at the same time waits for one look at the primary's position."""
+    cluster = new_cluster()
+    database = cluster.create_database(SCHEMA)
+    proxy = pgweir(on=cluster, settings={"consistency": "strong", "replica_wait": "20s", "default_pool_size": 32,
+                                         "monitor_interval": "10s"}).wait_for_replicas(database)
+    script = cluster.workspace.write(cluster.folder / "read.sql", "select n from counters where id = 1;\n")
+    before = int(proxy.admin("SHOW REPLICAS")[0]["round"])
+    subprocess.run([find_programs() / "pgbench", "-n", "-c", "32", "-t", "40", "-f", script, proxy.dsn(database)], check=True,
+                   capture_output=True, timeout=120)
+    rounds = int(proxy.admin("SHOW REPLICAS")[0]["round"]) - before
+    assert rounds * 2 < 32 * 40, rounds

@@ -1,8 +1,10 @@
 """Servers that stop, hang, lag and change roles."""
+import subprocess
 import threading
 
 import pytest
 from harness.network import Link
+from harness.postgres import find_programs
 from harness.system import wait_until
 from harness.wire import PgError, query
 
@@ -155,3 +157,27 @@ def test_a_transaction_whose_server_is_gone_fails_and_the_next_one_works(broken_
         assert any(m.type == "E" for m in client.read_until("Z", "E"))
         client.drop()
         wait_until(lambda: proxy.value("select count(*) from t", database=cluster.database) == "0", "nothing was committed")
+
+
+def test_an_announced_switchover_costs_no_client_an_error(broken_cluster, pgweir):
+    """PAUSE, stop, promote, RESUME, with twenty clients at work."""
+    cluster = broken_cluster
+    pgbench = find_programs() / "pgbench"
+    subprocess.run([pgbench, "-i", "-q", cluster.primary.dsn(cluster.database)], check=True, capture_output=True, timeout=120)
+    cluster.settle()
+    proxy = pgweir(on=cluster)
+    proxy.wait_for_replicas(cluster.database)
+    with subprocess.Popen([pgbench, "-n", "-c", "20", "-t", "60", proxy.dsn(cluster.database)], stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True) as load:
+        wait_until(lambda: int(cluster.primary.value("select count(*) from pgbench_history", database=cluster.database)) > 100,
+                   "the load is under way")
+        proxy.admin(f"PAUSE {cluster.database}")
+        cluster.settle()
+        cluster.primary.stop("fast")
+        standby = cluster.standby
+        standby.promote()
+        cluster.switch_primary(standby)
+        proxy.admin(f"RESUME {cluster.database}")
+        output = load.communicate(timeout=150)[0]
+    assert load.returncode == 0 and "actually processed: 1200/1200" in output, output
+    assert standby.value("select count(*) from pgbench_history", database=cluster.database) == "1200"
