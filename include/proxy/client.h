@@ -176,9 +176,10 @@ struct client {
 	uint32_t pid;                        /* virtual; above PostgreSQL's own (4194304) */
 	uint8_t key[32];
 	uint8_t key_len;
-	struct conf_routing session_routing;     /* what SET pgweir.* and the start-up packet say */
-	struct conf_routing tx_routing;          /* what SET LOCAL pgweir.* says in the open transaction */
-	struct conf_routing routing;             /* effective for the session; everything set */
+	struct conf_routing session_routing; /* what SET pgweir.* and the start-up packet say */
+	struct conf_routing tx_routing;      /* what SET LOCAL pgweir.* says in the open transaction */
+	struct conf_routing *routing_before; /* owned: session_routing as it was before the open transaction's SET */
+	struct conf_routing routing;         /* effective for the session; everything set */
 	const struct conf_application *conf_app; /* borrowed from du->config; may be NULL */
 	struct client_login *login;              /* owned; only until logged in */
 	struct local_session *local;             /* owned by the console's handler */

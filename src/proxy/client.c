@@ -289,6 +289,7 @@ static void client_free(struct loop_grave *grave)
 {
 	struct client *c = CONTAINER_OF(grave, struct client, grave);
 	mem_free(c->application);
+	mem_free(c->routing_before);
 	mem_free(c->failure);
 	mem_free(c->peer);
 	explicit_bzero(c->key, sizeof c->key);

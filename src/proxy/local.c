@@ -43,7 +43,7 @@ char local_tx_status(const struct client *c)
 
 /* --- what the statement does --- */
 
-static void forget_transaction(struct client *c)
+static void forget_transaction(struct client *c, bool committed)
 {
 	c->tx = CTX_NONE;
 	c->begin = (struct sql_begin){ 0 };
@@ -51,10 +51,7 @@ static void forget_transaction(struct client *c)
 	c->tx_flags = 0;
 	c->txf = (struct client_tx_facts){ 0 };
 	tracking_forget(c);
-	if (c->tx_routing.set) {
-		c->tx_routing = (struct conf_routing){ 0 };
-		settings_refresh_routing(c);
-	}
+	settings_end_routing(c, committed);
 }
 
 static void merge_modes(struct sql_begin *begin, const struct sql_begin *more)
@@ -89,6 +86,7 @@ static void do_setting(struct client *c, const struct sql_stmt *stmt, struct ans
 	}
 	a->tag = stmt->verb == SQL_RESET ? "RESET" : "SET";
 	bool reset = stmt->verb == SQL_RESET || !stmt->value;
+	settings_save_routing(c);
 	if (stmt->verb == SQL_SET_LOCAL && c->tx == CTX_NONE)
 		return; /* no transaction: it would be forgotten at once */
 	if (reset ? !conf_routing_reset(at, key)
@@ -129,7 +127,7 @@ static struct answer perform(struct client *c, const struct segment *seg)
 	case SQL_COMMIT:
 	case SQL_ROLLBACK:
 		a.tag = c->tx == CTX_LOST || stmt->verb == SQL_ROLLBACK ? "ROLLBACK" : "COMMIT";
-		forget_transaction(c);
+		forget_transaction(c, strcmp(a.tag, "COMMIT") == 0);
 		c->worker->stats.total.xacts++;
 		c->du->stats.xacts++;
 		break;

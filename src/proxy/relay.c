@@ -696,7 +696,12 @@ void relay_retry(struct client *c, enum server_role role)
 
 /* --- the end of a segment --- */
 
-static void end_of_transaction(struct client *c, struct server *s)
+static bool rolls_back(const struct client *c)
+{
+	return c->seg.shape && sql_facts_verb(shape_facts(c->seg.shape)) == SQL_ROLLBACK;
+}
+
+static void end_of_transaction(struct client *c, struct server *s, bool committed)
 {
 	server_settle_profile(s);
 	if (c->tx_flags & SQL_F_DDL)
@@ -705,10 +710,7 @@ static void end_of_transaction(struct client *c, struct server *s)
 	c->txf = (struct client_tx_facts){ 0 };
 	c->odd_key = 0;
 	c->begin = (struct sql_begin){ 0 };
-	if (c->tx_routing.set) {
-		c->tx_routing = (struct conf_routing){ 0 };
-		settings_refresh_routing(c);
-	}
+	settings_end_routing(c, committed);
 	c->worker->stats.total.xacts++;
 	c->du->stats.xacts++;
 	if (c->xact_us) {
@@ -811,6 +813,7 @@ void relay_segment_done(struct client *c, struct server *s, char status)
 		let_go(c);
 		return;
 	}
+	bool committed = c->tx != CTX_FAILED && !failed && !rolls_back(c);
 	set_tx(c, status);
 	if (torn && status != MSG_TX_IDLE) {
 		/* The server waits for bytes that go nowhere; the transaction has failed anyway. */
@@ -832,7 +835,7 @@ void relay_segment_done(struct client *c, struct server *s, char status)
 		}
 		return;
 	}
-	end_of_transaction(c, s);
+	end_of_transaction(c, s, committed);
 	pins_end_transaction(c, s);
 	if (!afterstep_start(c))
 		let_go(c);

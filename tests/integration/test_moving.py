@@ -170,6 +170,22 @@ def test_routes_inside_a_transaction(cluster, proxy, database):
         assert on_standby(cluster, READ, mark) and set(cluster.where("select note from t", mark)) == {"primary"}
 
 
+def test_routes_roll_back(proxy, database):
+    """SET pgweir.* is answered here, and is as much a part of its transaction as any other SET."""
+    with connect(proxy, database) as client:
+        for before, end, kept in [([], "rollback", False), ([], "commit", True), ([READ], "rollback", False), ([READ], "commit", True),
+                                  (["insert into t values (7)"], "rollback", False), ([READ, "select 1/0"], "commit", False)]:
+            client.query("reset pgweir.route")
+            client.query("begin")
+            for sql in before[:1]:
+                client.query(sql)
+            client.query("set pgweir.route = 'primary'")
+            for sql in before[1:]:
+                client.query(sql, check=False)
+            client.query(end)
+            assert client.value("show pgweir.route") == ("primary" if kept else "auto"), (before, end)
+
+
 def test_rule_c1_transaction_time_is_one(proxy, database):
     """Whatever shows the time of the transaction shows the same until its end, on whichever server."""
     with connect(proxy, database) as client:
