@@ -1,6 +1,7 @@
 """Settings under transaction pooling: the same programs on private connections and through one backend, compared answer by
 answer, ParameterStatus included."""
 import pytest
+from harness.wire import bind, execute, sync
 
 SCHEMA = """
 create schema a; create schema "B c"; create table a.t(x text); create table "B c".t(x text);
@@ -150,3 +151,118 @@ def test_settings_are_the_clients_own(pgweir, cluster, database, name, start):
     program, other = PROGRAMS[name], PROGRAMS["outside" if name != "outside" else "code"]
     compare(proxy, cluster, database, [program, other[::-1] if name != "outside" else other, program], **STARTS[start])
     assert proxy.admin("show pins") == []
+
+
+# --- the rules ---
+
+
+@pytest.fixture
+def narrow(pgweir, database):
+    """One backend on each server: whatever one client leaves in it, the next one meets."""
+    return pgweir(settings={"default_pool_size": 1, "workers": 1}).wait_for_replicas(database)
+
+
+SETS_NAME = {
+    "set": ["set app.x = 'secret'"],
+    "set local": ["begin", "set local app.x = 'secret'", "commit"],
+    "rolled back": ["begin", "set app.x = 'secret'", "rollback"],
+    "set_config": ["select set_config('app.x', 'secret', false)"],
+    "discarded": ["set app.x = 'secret'", "discard all"],
+    "function in pg_proc": ["select names('secret')"],
+}
+
+
+@pytest.mark.parametrize("how", SETS_NAME)
+def test_rule_e1_names_with_a_point_stay_behind(narrow, cluster, database, how):
+    """Once set, such a name is '' for ever; another client must find none."""
+    cluster.primary.query("create function names(text) returns text language sql as $$ select set_config('app.x', $1, false) $$",
+                          database=database)
+    narrow.wait_for_replicas(database)
+    seen = "/* pgweir: route=primary */ select current_setting('app.x', true)"
+    with narrow.connect(database=database) as one:
+        for line in SETS_NAME[how]:
+            one.query(line)
+    with narrow.connect(database=database) as two:
+        assert two.value(seen) is None
+
+
+@pytest.mark.parametrize("sql", ["select sets('7MB', 'Asia/Tokyo')", "insert into audited values ('POSIX')", "call commits('9MB')",
+                                 "do $$ begin perform set_config('work_mem', '6MB', false); end $$"])
+def test_rule_e2_what_code_sets_is_its_clients(narrow, database, sql):
+    """Nothing in the statement's text says what it sets."""
+    seen = "/* pgweir: route=primary */ select current_setting('work_mem') || current_setting('lc_monetary')"
+    with narrow.connect(database=database) as one, narrow.connect(database=database) as two:
+        before = two.value(seen)
+        one.query(sql)
+        mine = one.value(seen)
+        assert mine != before
+        for _ in range(2):
+            assert two.value(seen) == before
+            assert one.value(seen) == mine
+    assert narrow.admin("show pins") == []
+
+
+def test_rule_e5_a_path_before_pg_catalog_is_not_trusted(narrow, cluster, database):
+    """upper() is PostgreSQL's own in the facts, and somebody else's in this session."""
+    cluster.primary.query("create function a.upper(text) returns text language plpgsql as"
+                          " $$ begin begin insert into audited values ('C'); exception when others then return 'lost'; end;"
+                          " return 'kept'; end $$", database=database)
+    narrow.wait_for_replicas(database)
+    with narrow.connect(database=database) as client:
+        client.query("set search_path = a, pg_catalog, public")
+        assert client.value("select upper('x')") == "kept"
+
+
+@pytest.mark.parametrize("sql", ["reset timezone", "set timezone to default", "reset all", "discard all"])
+@pytest.mark.parametrize("protocol", ["query", "extended"])
+def test_rule_e7_reset_leads_to_the_clients_own_start(narrow, database, sql, protocol):
+    with narrow.connect(database=database, TimeZone="America/Lima") as client, narrow.connect(database=database) as other:
+        client.query("set timezone = 'Asia/Tokyo'")
+        assert other.value("show timezone") != "Asia/Tokyo"
+        result = getattr(client, protocol)(sql)
+        assert [b for b in result.brief if b[0] not in "12n"] == [
+            "C " + {"d": "DISCARD ALL", "r": "RESET", "s": "SET"}[sql[0]], "S TimeZone=America/Lima", "Z I"]
+        assert client.value("show timezone") == "America/Lima"
+
+
+def test_rule_d1_settings_read_the_constants(narrow, database):
+    """One text, one backend, two meanings."""
+    sql = "/* pgweir: route=primary */ select '2024-01-01 00:00'::timestamptz = '2024-01-01 00:00+09'::timestamptz"
+    with narrow.connect(database=database) as one, narrow.connect(database=database) as two:
+        one.query("set timezone = 'Asia/Tokyo'")
+        two.query("set timezone = 'UTC'")
+        for client in (one, two):
+            client.extended(sql, statement="s")
+        for _ in range(3):
+            for client, expected in ((one, "t"), (two, "f")):
+                client.send(bind("", "s"), execute(), sync())
+                assert "D " + expected in client.brief_until_ready()
+        two.query("begin")
+        two.query("set local timezone = 'Asia/Tokyo'")
+        assert two.extended(sql, statement="t").rows == [("t",)]
+        two.query("commit")
+        with narrow.connect(database=database, TimeZone="UTC") as three:
+            assert three.extended(sql).rows == [("f",)]
+
+
+def test_rule_c2_the_sessions_own_defaults_hold_behind_a_hand_over(narrow, database):
+    """A default that arrives in the same transaction comes too late for it."""
+    with narrow.connect(database=database) as one, narrow.connect(database=database) as other:
+        one.query("set session characteristics as transaction read only, isolation level repeatable read")
+        for protocol in ("query", "extended"):
+            other.query("insert into a.t values ('other')")
+            assert getattr(one, protocol)("insert into a.t values ('no')", check=False).sqlstate == "25006"
+            other.query("insert into a.t values ('other')")
+            assert one.value("/* pgweir: route=primary */ select current_setting('transaction_isolation')") == "repeatable read"
+
+
+@pytest.mark.parametrize("sql", ["select 1/0", "select 1; select 1/0", "begin; select 1/0", "commit; select 1/0", "call commits('x')"])
+def test_rule_c7_an_error_leaves_everybody_his_settings(narrow, database, sql):
+    with narrow.connect(database=database) as one, narrow.connect(database=database) as two:
+        one.query("set timezone = 'Asia/Tokyo'")
+        two.query("set timezone = 'America/Lima'")
+        for _ in range(2):
+            for client, zone in ((one, "Asia/Tokyo"), (two, "America/Lima")):
+                client.query(sql, check=False)
+                client.query("rollback")
+                assert client.value("/* pgweir: route=primary */ select current_setting('timezone')") == zone
