@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Builds docker/compose.yaml's images, starts them all, reads and writes through pgweir, and takes everything down again.
+# Builds docker/compose.yaml's images, starts them all, runs the application's tests in them, takes the replica away under
+# load in three ways, and takes everything down again.
 #
 #   tests/docker/run.sh            KEEP=1: leave it running (prints how to stop it)
 #
@@ -45,7 +46,7 @@ fi
 docker/make-base.sh >"$LOG_DIR/base.log" 2>&1 || skip "no base image: $(tail -1 "$LOG_DIR/base.log")"
 
 export TAG=test-$$
-export PGWEIR_PORT=${PGWEIR_PORT:-0} APP_PORT=${APP_PORT:-0}
+export PGWEIR_PORT=${PGWEIR_PORT:-0} APP_PORT=${APP_PORT:-0} HTTP_PORT=${HTTP_PORT:-0} PROMETHEUS_PORT=${PROMETHEUS_PORT:-0}
 export APP_PASSWORD=app_${RANDOM}_$RANDOM MONITOR_PASSWORD=monitor_$RANDOM REPLICATION_PASSWORD=replication_$RANDOM
 APT_CONF=$(apt-config dump 2>/dev/null | grep -E '^Acquire::(https?::Proxy|Check-Date|Check-Valid-Until)' || true)
 export APT_CONF
@@ -64,7 +65,7 @@ cleanup() {
 		tail -3 "$LOG_DIR/down.log"
 		status=1
 	fi
-	for image in pgweir pgweir-postgres pgweir-app; do
+	for image in pgweir pgweir-postgres pgweir-app pgweir-prometheus; do
 		docker image rm -f "$image:$TAG" >>"$LOG_DIR/down.log" 2>&1 || true
 	done
 	# What a build leaves beside its image (the first stage, a step that failed); images with a name are not touched.
@@ -80,7 +81,7 @@ python=3.13 # Debian 13's
 rm -rf "$BUILD_DIR/wheels"
 mkdir -p "$BUILD_DIR/wheels"
 python3 -m pip download -q --disable-pip-version-check --only-binary=:all: --python-version "$python" \
-	--platform manylinux2014_x86_64 --platform manylinux_2_28_x86_64 -d "$BUILD_DIR/wheels" -r tests/app/requirements.txt \
+	--platform manylinux2014_x86_64 --platform manylinux_2_28_x86_64 -d "$BUILD_DIR/wheels" -r tests/app/requirements.txt -r tests/app/requirements-test.txt \
 	>"$LOG_DIR/wheels.log" 2>&1 || { say "docker: no wheels from here, images ask PyPI themselves"; rm -rf "$BUILD_DIR/wheels"; }
 
 say "docker: building with ${COMPOSE[*]}"
@@ -130,6 +131,49 @@ print(answer)
 sys.exit(sys.argv[2] not in answer)' "$1" "$2"
 }
 
+# The part of the application's tests that needs no servers of its own, in its container, through pgweir.
+app_tests() {
+	compose exec -T primary psql -XAtq -v ON_ERROR_STOP=1 -h /tmp -U postgres -c "ALTER ROLE fastapi_user CREATEDB" \
+		-c "DROP DATABASE IF EXISTS fastapi_test WITH (FORCE)" && compose exec -T app /venv/bin/python -m pytest -q -c pytest.ini tests/users
+}
+
+# Readers and writers through pgweir until load_ends; each transaction in a failed state would be counted by pgbench.
+load_begins() {
+	local script
+	for script in read write; do
+		compose exec -T -e PGPASSWORD="$APP_PASSWORD" -e PGSSLMODE=require primary sh -c \
+			"pgbench -n -h pgweir -p 6432 -U fastapi_user -c 4 -T ${LOAD_SECONDS} -f - fastapi_dev" <"$LOG_DIR/$script.sql" \
+			>"$LOG_DIR/load-$script.log" 2>&1 &
+		load_pids+=($!)
+	done
+}
+load_ends() {
+	local pid log status=0
+	for pid in "${load_pids[@]}"; do wait "$pid" || status=1; done
+	load_pids=()
+	for log in "$LOG_DIR"/load-{read,write}.log; do
+		cat "$log"
+		grep -q '^number of failed transactions: 0 ' "$log" && ! grep -qi 'error\|abort' "$log" || status=1
+	done
+	return $status
+}
+load_pids=()
+LOAD_SECONDS=60
+echo 'SELECT count(*) FROM smoke;' >"$LOG_DIR/read.sql"
+echo 'INSERT INTO smoke VALUES (1); SELECT count(*) FROM smoke;' >"$LOG_DIR/write.sql"
+
+replica_is() {
+	local i
+	for i in $(seq 60); do
+		http_get "$page/metrics" | grep -q "^pgweir_server_up{.*host=\"replica\".*} $1" && return 0
+		sleep 1
+	done
+	http_get "$page/metrics" | grep '^pgweir_server'
+	return 1
+}
+http_get() { python3 -c 'import sys, urllib.request as u; print(u.urlopen(sys.argv[1], timeout=10).read().decode())' "$1"; }
+replica_network() { docker network "$@" "${COMPOSE_PROJECT_NAME}_servers" "$(compose ps -q replica)"; }
+
 if [ $failed = 0 ]; then
 	for service in primary replica pgweir app; do
 		check "$service is healthy" healthy "$(compose ps -q "$service")"
@@ -148,11 +192,23 @@ if [ $failed = 0 ]; then
 	check "the application's /health" http "$url/health" '"healthy"'
 	check "the application's migrations" equals t sql fastapi_dev "SELECT to_regclass('users') IS NOT NULL"
 	check "the application's users" http "$url/users" '['
-	check "the replica is lost" compose stop -t 10 replica
-	check "a read without the replica" equals 100 sql fastapi_dev "SELECT count(*) FROM smoke"
+	check "the application's tests in its container" app_tests
+	page=http://127.0.0.1:$(compose port pgweir 9127 | sed 's/.*://')
+	prometheus=http://127.0.0.1:$(compose port prometheus 9090 | sed 's/.*://')
+	check "pgweir's /health" http "$page/health" '"status"'
+	check "the replica is in use" replica_is 1
+	load_begins
+	check "the replica is stopped under load" compose stop -t 10 replica
+	check "which is noticed" replica_is 0
+	check "a read without the replica" sql fastapi_dev "SELECT count(*) FROM smoke"
 	check "the replica comes back" compose start replica
-	check "the replica is healthy" healthy "$(compose ps -q replica)"
-	check "a write and a read" equals 101 sql fastapi_dev "INSERT INTO smoke VALUES (0); SELECT count(*) FROM smoke"
+	check "which is noticed, too" replica_is 1
+	check "its network is cut" replica_network disconnect
+	check "which is noticed as well" replica_is 0
+	check "its network is back" replica_network connect --alias replica
+	check "and the replica in use" replica_is 1
+	check "no client has seen an error" load_ends
+	check "Prometheus has the figures" http "$prometheus/api/v1/query?query=pgweir_server_up" '"replica"'
 fi
 counts docker $passed $failed 0
 [ $failed = 0 ]
