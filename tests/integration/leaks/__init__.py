@@ -1,0 +1,1 @@
+"""The leak test: random session state through the proxy, compared with the same program on private connections."""
