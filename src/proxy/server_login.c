@@ -38,7 +38,9 @@ struct server_login {
 	struct scram_client scram;
 	bool scram_running;
 	char *password; /* owned secret or NULL */
-	char *learned;  /* owned secret or NULL: from the client's login by auth_query */
+	struct tls_ctx
+	    *tls;      /* owned reference or NULL: a reload may turn TLS off while the server's answer is awaited */
+	char *learned; /* owned secret or NULL: from the client's login by auth_query */
 };
 
 static void fail(struct server *s, enum sqlstate id, const char *why)
@@ -176,6 +178,7 @@ void server_login_start(struct server *s)
 		send_startup(s);
 		return;
 	}
+	s->login->tls = tls_ctx_ref(s->pool->worker->runtime->server_tls);
 	server_set_state(s, SERVER_TLS);
 	open_writer(s, &ww);
 	msg_put_ssl_request(&ww);
@@ -195,6 +198,7 @@ void server_login_free(struct server *s)
 		scram_client_deinit(&l->scram);
 	if (l->password)
 		mem_free_secret(l->password, strlen(l->password));
+	tls_ctx_unref(l->tls);
 	if (l->learned)
 		mem_free_secret(l->learned, strlen(l->learned));
 	mem_free(l);
@@ -216,7 +220,7 @@ static void on_ssl_answer(struct server *s)
 	}
 	if (answer[0] == 'S') {
 		stream_want_read(&s->stream, false);
-		if (!stream_start_tls_client(&s->stream, s->pool->worker->runtime->server_tls, s->pool->host->name))
+		if (!stream_start_tls_client(&s->stream, s->login->tls, s->pool->host->name))
 			fail(s, SQLSTATE_CONNECTION_FAILURE, stream_last_error());
 		return;
 	}
