@@ -2,7 +2,7 @@
 # make deps: installs what building and testing need and nothing that is already there.
 #
 #   deps.sh [build|demo|test|long]   build: the compiler and libraries; demo: also PostgreSQL's servers; test (default):
-#                                    also clang and the Python environment under build/venv; long: also valgrind,
+#                                    also clang, valgrind and the Python environment under build/venv; long: also
 #                                    PgBouncer, promtool, Chromium and pgjdbc, for test-long and bench
 #
 # Wants Debian 12 or newer, root or sudo.  apt's PostgreSQL would make and start a cluster on port 5432; where we are
@@ -14,8 +14,8 @@ GROUP=${1:-test}
 BUILD_PACKAGES=(gcc libc6-dev make pkg-config bison libevent-dev libssl-dev libpq-dev libinih-dev libcmocka-dev libpg-query-dev
 	libprotobuf-c-dev libxxhash-dev uthash-dev libjansson-dev libidn-dev libsystemd-dev)
 DEMO_PACKAGES=(postgresql postgresql-contrib postgresql-client util-linux)
-TEST_PACKAGES=(openssl clang clang-format python3 python3-venv git procps)
-LONG_PACKAGES=(valgrind pgbouncer prometheus chromium default-jdk-headless libpostgresql-jdbc-java)
+TEST_PACKAGES=(openssl clang clang-format python3 python3-venv git procps valgrind binutils)
+LONG_PACKAGES=(pgbouncer prometheus chromium default-jdk-headless libpostgresql-jdbc-java)
 
 missing() {
 	local package

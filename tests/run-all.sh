@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # make test: all that CI runs, from nothing, on a machine that may lack everything.
 #
-#   run-all.sh [PART...]     parts: lint unit fuzz integration tsan app docker (default: all but docker, in this order;
+#   run-all.sh [PART...]     parts: lint unit fuzz integration tsan app speed docker (default: all but docker, in this order;
 #                            docker, which builds images, is part of make test-long)
 #
 # Each part runs in a process of its own with a time limit and ends with "NAME: P passed, F failed, S skipped"; a part
@@ -10,7 +10,7 @@
 set -uo pipefail
 . "$(dirname "$0")/lib.sh"
 cd "$TOP" || exit 1
-declare -A LIMIT_SECONDS=([lint]=400 [unit]=600 [fuzz]=900 [integration]=1000 [tsan]=600 [app]=500 [docker]=1500)
+declare -A LIMIT_SECONDS=([lint]=400 [unit]=600 [fuzz]=900 [integration]=1000 [tsan]=600 [app]=500 [speed]=600 [docker]=1500)
 RESULTS=$BUILD_DIR/test-results
 JOBS=${JOBS:-$(nproc)}
 PYTEST_WORKERS=${PYTEST_WORKERS:-2}
@@ -69,6 +69,13 @@ part_app() {
 	"$VENV/bin/python" -B tests/app/run.py
 }
 
+# What a query costs, in instructions and system calls: bench/guard.py says how the saved figures are renewed.
+part_speed() {
+	have_program || { echo "no program yet"; counts speed 0 0 1; return 0; }
+	build release all || return 1
+	"$VENV/bin/python" -B bench/guard.py
+}
+
 part_docker() { tests/docker/run.sh; }
 
 # run_part NAME: its output goes to the terminal and to a file, from which the sum is made.
@@ -93,7 +100,7 @@ if [ "${1:-}" = --part ]; then
 fi
 
 PARTS=("$@")
-[ ${#PARTS[@]} -gt 0 ] || PARTS=(lint unit fuzz integration tsan app)
+[ ${#PARTS[@]} -gt 0 ] || PARTS=(lint unit fuzz integration tsan app speed)
 rm -rf "$RESULTS" "$BUILD_DIR/test-logs"
 mkdir -p "$RESULTS"
 tests/deps.sh test || { echo "0 passed, 1 failed, 0 skipped"; exit 1; }
