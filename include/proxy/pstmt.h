@@ -93,6 +93,7 @@ struct client_stmts {
 	struct stmt_text
 	    *sent;     /* owned reference or NULL: after all that the running segment has emitted so far, ... */
 	bool has_sent; /* ... if it has emitted a Parse or Close of it, or a Query */
+	bool large;    /* it is one whose text is not kept: only the backend that the client is pinned to has it */
 };
 
 void client_stmts_deinit(struct client_stmts *c, struct stmt_texts *t);

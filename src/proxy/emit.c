@@ -384,10 +384,24 @@ static void put_statement_name(struct emit *e, const struct segment_msg *m)
 		put_unknown_name(e, m->name);
 }
 
+/* C3: the backend's unnamed statement may be another client's.  Close of it never fails, and PostgreSQL says the rest.
+ */
+static void have_no_unnamed(struct emit *e)
+{
+	if ((e->c->stmts.large && (e->c->pins | e->c->seg.pins) & SQL_PIN_PREPARED) || RULE_BROKEN(C3))
+		return;
+	push(e, REQ_CLOSE, REQF_SWALLOW);
+	msg_put_close(&e->ww, MSG_TARGET_STATEMENT, STR(""));
+	note_unnamed(e, NULL);
+}
+
 static void prepare_for(struct emit *e, const struct segment_msg *m)
 {
-	if (!m->text)
+	if (!m->text) {
+		if (m->name.n == 0)
+			have_no_unnamed(e);
 		return;
+	}
 	if (m->name.n) {
 		ensure_statement(e, m->text, emit_settings(e->c), 0);
 	} else if (e->unnamed != m->text || e->s->stmts.unnamed_for != emit_settings(e->c)) {
@@ -480,6 +494,18 @@ static void emit_plain(struct emit *e, const uint8_t *p, const struct segment_ms
 	ww_bytes(&e->ww, p + m->off, m->len);
 }
 
+/* As it is, and its client stays with the backend. */
+static void emit_large_parse(struct emit *e, const uint8_t *p, const struct segment_msg *m, uint16_t index)
+{
+	emit_plain(e, p, m, REQ_PARSE, index);
+	if (m->name.n)
+		return;
+	requests_at(&e->s->reqs, requests_len(&e->s->reqs) - 1)->flags |= REQF_UNNAMED;
+	note_unnamed(e, NULL);
+	client_stmts_set_sent(&e->c->stmts, &e->c->worker->texts, NULL);
+	e->c->stmts.large = true;
+}
+
 /* The one statement of the segment, when it is a RESET of what the client has brought along. */
 static const struct sql_stmt *reset_of(const struct emit *e, const struct segment *seg)
 {
@@ -533,7 +559,7 @@ static void emit_message(struct emit *e, const struct segment *seg, unsigned i, 
 		if (m->text)
 			emit_parse(e, m, index, repeated);
 		else
-			emit_plain(e, p, m, REQ_PARSE, index); /* a large one: as it is */
+			emit_large_parse(e, p, m, index);
 		return;
 	case MSG_BIND:
 		emit_bind(e, p, m, index, repeated,

@@ -238,13 +238,15 @@ void client_stmts_set_sent(struct client_stmts *c, struct stmt_texts *t, struct 
 	stmt_text_unref(t, c->sent);
 	c->sent = text;
 	c->has_sent = true;
+	c->large = false;
 }
 
 void client_stmts_clear_sent(struct client_stmts *c, struct stmt_texts *t)
 {
 	if (!c->has_sent)
 		return;
-	client_stmts_set_sent(c, t, NULL);
+	stmt_text_unref(t, c->sent);
+	c->sent = NULL;
 	c->has_sent = false;
 }
 
@@ -254,6 +256,7 @@ void client_stmts_set_unnamed(struct client_stmts *c, struct stmt_texts *t, stru
 		stmt_text_ref(text);
 	stmt_text_unref(t, c->unnamed);
 	c->unnamed = text;
+	c->large = false;
 }
 
 /* --- a backend's statements --- */

@@ -80,8 +80,10 @@ static void settle(struct server *s, struct request *r, bool ok)
 	}
 	if (r->flags & REQF_UNNAMED && ok) {
 		struct stmt_text *text = r->kind == REQ_PARSE ? r->text : NULL;
-		if (c && !(r->flags & REQF_SWALLOW))
+		if (c && !(r->flags & REQF_SWALLOW)) {
 			client_stmts_set_unnamed(&c->stmts, t, text);
+			c->stmts.large = r->kind == REQ_PARSE && !text;
+		}
 	}
 	if (r->flags & REQF_UNNAMED && !ok)
 		server_stmts_set_unnamed(&s->stmts, t,

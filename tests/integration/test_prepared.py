@@ -279,6 +279,30 @@ def test_the_bound(cluster, pgweir, database, twin):
     same(cluster, proxy, database, twin, program)
 
 
+BINDS_UNNAMED = [bind("", ""), execute(), sync()]
+UNNAMED = {
+    "never parsed": [],
+    "never parsed, described": [("a", [describe("S", ""), sync()])],
+    "dropped by a query": [("a", [extended("select 'a'"), sync()]), ("a", "select 1")],
+    "dropped by discard all": [("a", [extended("select 'a'"), sync()]), ("a", "discard all")],
+    "dropped by close": [("a", [extended("select 'a'"), close("S", ""), sync()])],
+    "dropped in the same pipeline": [("a", [extended("select 'a'"), close("S", ""), *BINDS_UNNAMED])],
+    "a parse that fails": [("a", [extended("select 'a'"), sync()]), ("a", [parse("", "select * from nowhere"), describe("S", ""), sync()])],
+    "a parse that is skipped": [("a", [extended("select 'a'"), sync()]), ("a", [extended("select 1/0"), parse("", "select 'x'"), sync()])],
+    "a long parse": [("a", [parse("", "select 'long' --" + 200000 * "x"), sync()]), ("a", BINDS_UNNAMED), ("b", BINDS_UNNAMED)],
+    "in a transaction": [("a", "begin"), ("a", BINDS_UNNAMED), ("a", BINDS_UNNAMED), ("a", "rollback")],
+}
+
+
+@pytest.mark.parametrize("name", UNNAMED)
+def test_rule_c3_an_unnamed_statement_is_its_clients_own(cluster, narrow, database, twin, name):
+    """Where the client has none PostgreSQL says so, whatever another client has left on the backend."""
+    spoils = ("b", [extended("select 'of b'"), sync()])
+    program = [spoils, *UNNAMED[name], spoils, ("a", BINDS_UNNAMED), ("b", BINDS_UNNAMED), ("a", [describe("S", ""), sync()]), ("b", BINDS_UNNAMED)]
+    expected, seen = run(cluster.primary, twin, program), run(narrow, database, program)
+    assert seen == expected
+
+
 SHOWN = "select name, statement, parameter_types, from_sql from pg_prepared_statements order by name"
 
 
