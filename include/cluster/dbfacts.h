@@ -34,6 +34,7 @@ struct dbfacts {
 	char *dbname;                /* owned; the name on the servers */
 	_Atomic uint64_t version;    /* of the catalog; 0: none yet */
 	_Atomic uint64_t ddl_seq;    /* starts at 1, grows with dbfacts_note_ddl() */
+	_Atomic uint64_t code_seq;   /* ddl_seq after the newest DDL that may have changed code; 0: none */
 	_Atomic uint64_t proved_seq; /* ddl_seq as the newest finished load began; 0: no load, or too long ago */
 	_Atomic uint64_t role_settings_hash; /* E7: of pg_db_role_setting for this database; 0 unknown */
 	_Atomic bool used;                   /* since the loader looked last */
@@ -58,6 +59,9 @@ bool dbfacts_refresh(struct dbfacts *f, uint64_t *version, struct catalog **cata
 /* For SHOW; for a decision use dbfacts_refresh(), which looks at both in the right order. */
 bool dbfacts_is_proved(const struct dbfacts *f);
 /* DDL is being sent, and again at the Z that ends its transaction: facts are unproved until a later load is done. */
-void dbfacts_note_ddl(struct dbfacts *f);
+enum ddl_kind { DDL_PLAIN, DDL_OF_CODE }; /* DDL_OF_CODE: what other statements call may have changed */
+void dbfacts_note_ddl(struct dbfacts *f, enum ddl_kind kind);
+/* False: a function, trigger or the like may not be what the newest catalog says. */
+bool dbfacts_code_is_proved(const struct dbfacts *f);
 
 #endif

@@ -90,6 +90,7 @@ struct client_segment {
 	bool retried;          /* has been run again: once is enough */
 	bool shown_rows;       /* part of an executed statement's answer has reached the client */
 	bool large;            /* has a message that streams through */
+	bool doubted;          /* runs code that may not be what the facts say */
 	bool welcome;          /* no request: the client waits for its greeting */
 	bool after;            /* its answer is out; a question of ours is with the server (afterstep.h) */
 	bool after_failed;     /* that question has failed once */

@@ -78,6 +78,8 @@ enum sql_verb {
 	X(TX_CONTROL_INSIDE, "several statements, one of them BEGIN, COMMIT, SAVEPOINT or the like (A3)")              \
 	X(NO_TX_BLOCK, "refuses to run in a transaction block or behind a prelude in a pipeline (C7)")                 \
 	X(DDL, "changes the catalog, or may: facts must be loaded again")                                              \
+	X(CODE_DDL, "DDL that makes or changes what runs inside other statements: functions, triggers, operators...")  \
+	X(USER_CODE, "calls a function that does not have the name of one of PostgreSQL's own")                        \
 	X(WRITES, "INSERT, UPDATE, DELETE, MERGE, COPY FROM, TRUNCATE anywhere, also in a CTE")                        \
 	X(DROPS_STATEMENTS, "DEALLOCATE ALL, DISCARD ALL: the server's prepared statements are gone")                  \
 	X(MAY_TOUCH_SESSION, "DO, CALL, or text that could not be parsed: anything may have been set")                 \

@@ -125,7 +125,7 @@ void dbfacts_configure(struct dbfacts *f, const struct catalog_options *options)
 	changed |= replace_text(&f->loader->write_functions, options->write_functions);
 	pthread_mutex_unlock(&f->mutex);
 	if (changed && atomic_load(&f->version) > 0)
-		dbfacts_note_ddl(f);
+		dbfacts_note_ddl(f, DDL_OF_CODE);
 }
 
 /* proved_seq is read first: DDL that is noted in between makes the answer false, never true. */
@@ -171,10 +171,19 @@ bool dbfacts_refresh(struct dbfacts *f, uint64_t *version, struct catalog **cata
 	return proved && *catalog;
 }
 
-void dbfacts_note_ddl(struct dbfacts *f)
+void dbfacts_note_ddl(struct dbfacts *f, enum ddl_kind kind)
 {
-	atomic_fetch_add_explicit(&f->ddl_seq, 1, memory_order_seq_cst);
+	uint64_t seq = atomic_fetch_add_explicit(&f->ddl_seq, 1, memory_order_seq_cst) + 1;
+	uint64_t code = atomic_load(&f->code_seq);
+	while (kind == DDL_OF_CODE && code < seq && !atomic_compare_exchange_weak(&f->code_seq, &code, seq))
+		;
 	wake_loader(f);
+}
+
+bool dbfacts_code_is_proved(const struct dbfacts *f)
+{
+	uint64_t proved = atomic_load_explicit(&f->proved_seq, memory_order_acquire);
+	return proved >= atomic_load_explicit(&f->code_seq, memory_order_seq_cst);
 }
 
 /* --- the monitor's thread: when --- */
@@ -432,7 +441,7 @@ void dbfacts_distrust(struct cluster *c)
 	LIST_FOREACH(f, &all_facts, link)
 	{
 		if (f->cluster == c)
-			dbfacts_note_ddl(f);
+			dbfacts_note_ddl(f, DDL_OF_CODE);
 	}
 	pthread_mutex_unlock(&facts_mutex);
 }

@@ -292,6 +292,12 @@ static void note_dispatch(struct client *c, struct server *s)
 	}
 }
 
+static void note_ddl(const struct client *c, uint32_t flags)
+{
+	if (UNLIKELY(flags & SQL_F_DDL))
+		dbfacts_note_ddl(c->du->facts, flags & SQL_F_CODE_DDL ? DDL_OF_CODE : DDL_PLAIN);
+}
+
 /* Sends what the scan found, and accounts for the bytes. */
 static void dispatch(struct client *c, struct server *s, struct segment *seg)
 {
@@ -310,8 +316,8 @@ static void dispatch(struct client *c, struct server *s, struct segment *seg)
 		shape_unref(cs->shape);
 		cs->shape = shape_ref(seg->shape);
 	}
-	if (seg->flags & SQL_F_DDL)
-		dbfacts_note_ddl(c->du->facts);
+	note_ddl(c, seg->flags);
+	cs->doubted |= seg->doubted;
 	bool was_open = cs->open;
 	/* The state of the segment is set before the bytes leave: a connection that breaks at once calls back. */
 	size_t large_left = end == SEGMENT_LARGE ? seg->large_len - seg->msgs[seg->n - 1].len : 0;
@@ -704,8 +710,7 @@ static bool rolls_back(const struct client *c)
 static void end_of_transaction(struct client *c, struct server *s, bool committed)
 {
 	server_settle_profile(s);
-	if (c->tx_flags & SQL_F_DDL)
-		dbfacts_note_ddl(c->du->facts);
+	note_ddl(c, c->tx_flags);
 	c->tx_flags = 0;
 	c->txf = (struct client_tx_facts){ 0 };
 	c->odd_key = 0;
@@ -797,6 +802,8 @@ void relay_segment_done(struct client *c, struct server *s, char status)
 	}
 	c->tx_flags |= c->seg.flags;
 	moving_note_done(c);
+	if (UNLIKELY(c->seg.doubted))
+		s->close_needed = true; /* names with a point may have been set, and cannot be taken away (E1) */
 	if (c->seg.flags & SQL_F_DROPS_STATEMENTS)
 		server_stmts_doubt(&s->stmts);
 	take_pins(c, s, failed);

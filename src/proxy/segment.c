@@ -7,6 +7,7 @@
 #include <ctype.h>
 #include "base/mem.h"
 #include "base/rules.h"
+#include "cluster/dbfacts.h"
 #include "proxy/client.h"
 #include "proxy/database.h"
 #include "proxy/params.h"
@@ -14,6 +15,7 @@
 #include "proxy/sqlprep.h"
 #include "proxy/worker.h"
 #include "sql/catalog.h"
+#include "sql/route.h"
 #include "sql/shapes.h"
 #include "wire/frame.h"
 #include "wire/msg.h"
@@ -24,6 +26,7 @@ struct scan {
 	size_t n;
 	struct route_policy policy;
 	const struct catalog *catalog;
+	const struct catalog *outdated; /* the newest one, while it is not proved; NULL: it is, or there is none */
 	struct segment *seg;
 };
 
@@ -138,6 +141,25 @@ static void mention_stmt(const struct scan *sc, const struct sql_stmt *stmt, str
 	}
 }
 
+/* Right after DDL nothing is proved, and yet what code does to the session must not be missed: what the facts of before
+ * say of it holds for all that the DDL has not changed.  Where it may have changed code, or there are no facts at all,
+ * the settings are read behind it, and the backend is not for anybody else (E1: a name with a point stays). */
+static COLD void add_unproved_pins(const struct scan *sc, const struct sql_shape *shape)
+{
+	const uint32_t code = SQL_F_USER_CODE | SQL_F_DYNAMIC | SQL_F_MAY_TOUCH_SESSION;
+	const struct sql_facts *f = shape_facts(shape);
+	struct segment *seg = sc->seg;
+	if (RULE_BROKEN(E2))
+		return;
+	if (sc->outdated)
+		seg->pins |= route_classify(f, sc->outdated).pins;
+	if (!(f->flags & (code | SQL_F_WRITES)) || (sc->outdated && dbfacts_code_is_proved(sc->c->du->facts)))
+		return;
+	seg->pins |= SQL_PIN_SETTING;
+	/* Without any facts writes have to be trusted with their triggers, or no connection would live. */
+	seg->doubted |= sc->outdated || (f->flags & code);
+}
+
 /* EXECUTE is what it runs (F2); what its arguments call is for the primary. */
 static void judge_execute(const struct scan *sc, const struct sql_facts *f, enum use use,
                           const struct route_policy *policy, struct route_verdict *v)
@@ -153,6 +175,8 @@ static void judge_execute(const struct scan *sc, const struct sql_facts *f, enum
 	if (use != USE_NAMED && (shape_facts(shape)->flags & SQL_F_CUSTOM_SETTING))
 		add_settings(sc, &shape_facts(shape)->settings);
 	v->pins |= inner.pins;
+	if (UNLIKELY(!sc->catalog) && use != USE_NAMED)
+		add_unproved_pins(sc, shape);
 	v->shows_time |= inner.shows_time;
 	if (f->stmts[0].verb == SQL_EXECUTE && v->reason == REASON_PREPARED && plain) {
 		uint32_t pins = v->pins;
@@ -197,6 +221,8 @@ static void add_shape(const struct scan *sc, struct sql_shape *shape, struct str
 			add_settings(sc, &shape_facts(shape)->settings);
 		seg->pins |= v.pins;
 		seg->shows_time |= v.shows_time;
+		if (UNLIKELY(!sc->catalog))
+			add_unproved_pins(sc, shape);
 	}
 	if (use != USE_EXECUTED) {
 		shape_unref(shape);
@@ -412,7 +438,7 @@ static void scan_function_call(struct segment *seg, const uint8_t *body, size_t 
 	    (oid >= LO_LSEEK64 && oid <= LO_LSEEK64 + 2)) /* lo_tell64, lo_truncate64 */
 		return;
 	seg->pins |= SQL_PIN_UNKNOWN;
-	seg->flags |= SQL_F_DDL | SQL_F_MAY_TOUCH_SESSION;
+	seg->flags |= SQL_F_DDL | SQL_F_CODE_DDL | SQL_F_MAY_TOUCH_SESSION;
 }
 
 static void scan_message(struct scan *sc, struct segment_msg *m, const uint8_t *body, size_t len)
@@ -483,7 +509,7 @@ static void scan_large(struct scan *sc, struct segment_msg *m, size_t have, cons
 		break;
 	case MSG_QUERY:
 		seg->pins |= SQL_PIN_UNKNOWN;
-		seg->flags |= SQL_F_DDL | SQL_F_MAY_TOUCH_SESSION;
+		seg->flags |= SQL_F_DDL | SQL_F_CODE_DDL | SQL_F_MAY_TOUCH_SESSION;
 		primary_only(seg, REASON_TOO_LARGE);
 		break;
 	case MSG_FUNCTION_CALL:
@@ -611,7 +637,7 @@ static void reset(struct segment *seg)
 	seg->n = seg->n_executed = 0;
 	seg->len = seg->large_len = 0;
 	seg->executes = seg->parses = seg->only_close = seg->unknown = seg->has_verdict = seg->shows_time = seg->known =
-	    seg->single = seg->keeps_portal = false;
+	    seg->single = seg->keeps_portal = seg->doubted = false;
 	seg->shape = NULL;
 	seg->mentions = NULL;
 	seg->names = NULL;
@@ -625,10 +651,11 @@ static uint64_t facts_id(const struct catalog *catalog) { return catalog ? catal
 void segment_scan(struct client *c, const uint8_t *p, size_t n, struct route_policy policy, struct segment *seg)
 {
 	bool proved = true;
-	struct scan sc = { c, p, n, policy, NULL, seg };
+	struct scan sc = { .c = c, .p = p, .n = n, .policy = policy, .seg = seg };
 	reset(seg);
 	const struct catalog *catalog = dbuser_catalog(c->du, &proved);
 	sc.catalog = proved ? catalog : NULL;
+	sc.outdated = proved ? NULL : catalog;
 	seg->facts_id = facts_id(sc.catalog);
 	if (scan_known(&sc))
 		return;

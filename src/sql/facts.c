@@ -280,6 +280,7 @@ struct sql_facts *facts_finish(struct facts_draft *d)
 	mark_ctes(d);
 	bool plain_functions = note_builtins(d);
 	d->flags |= result_is_fixed(d, plain_functions) ? SQL_F_FIXED_RESULT : 0;
+	d->flags |= plain_functions ? 0 : SQL_F_USER_CODE;
 
 	struct sql_facts *f = mem_zalloc(block_size(d));
 	char *at = (char *)(f + 1), *pool = (char *)f + block_size(d) - d->pool_n;

@@ -480,6 +480,30 @@ static const struct utility *find_utility(PgQuery__Node__NodeCase node)
 	return NULL;
 }
 
+/* What a table, an index or a right is changes nothing of what other statements run: long migrations are made of these.
+ */
+static bool is_plain_ddl(PgQuery__Node__NodeCase node)
+{
+	switch ((int)node) {
+	case PG_QUERY__NODE__NODE_CREATE_STMT:
+	case PG_QUERY__NODE__NODE_INDEX_STMT:
+	case PG_QUERY__NODE__NODE_ALTER_TABLE_STMT:
+	case PG_QUERY__NODE__NODE_DROP_STMT:
+	case PG_QUERY__NODE__NODE_CREATE_SEQ_STMT:
+	case PG_QUERY__NODE__NODE_ALTER_SEQ_STMT:
+	case PG_QUERY__NODE__NODE_CREATE_SCHEMA_STMT:
+	case PG_QUERY__NODE__NODE_CREATE_ENUM_STMT:
+	case PG_QUERY__NODE__NODE_COMMENT_STMT:
+	case PG_QUERY__NODE__NODE_GRANT_STMT:
+	case PG_QUERY__NODE__NODE_CREATE_ROLE_STMT:
+	case PG_QUERY__NODE__NODE_ALTER_ROLE_STMT:
+	case PG_QUERY__NODE__NODE_DROP_ROLE_STMT:
+		return true;
+	default:
+		return false;
+	}
+}
+
 static void on_ddl(struct facts_draft *d, const PgQuery__Node *stmt)
 {
 	bool concurrent =
@@ -490,6 +514,7 @@ static void on_ddl(struct facts_draft *d, const PgQuery__Node *stmt)
 	if (stmt->node_case == PG_QUERY__NODE__NODE_INDEX_STMT ||
 	    stmt->node_case == PG_QUERY__NODE__NODE_ALTER_TABLE_STMT)
 		walk_ddl(d, &stmt->base);
+	d->flags |= is_plain_ddl(stmt->node_case) ? 0 : SQL_F_CODE_DDL;
 	named(d, SQL_DDL, NULL, SQL_F_DDL | (concurrent ? SQL_F_NO_TX_BLOCK : 0),
 	      sqlwalk_finds_temp(&stmt->base) ? SQL_PIN_TEMP : 0);
 }

@@ -202,6 +202,30 @@ def test_rule_e2_what_code_sets_is_its_clients(narrow, database, sql):
     assert narrow.admin("show pins") == []
 
 
+def test_rule_e2_code_is_suspected_while_facts_are_unproved(narrow, database):
+    """Right after DDL the facts are those of before: of code that it has not touched they tell, of other code nobody
+    knows anything."""
+    seen = "/* pgweir: route=primary */ select concat(current_setting('work_mem'), ' ', current_setting('app.late', true))"
+    locks = "select count(*) from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()"
+    sets = ("language plpgsql as $$ begin set work_mem = '9MB'; perform set_config('app.late', 'x', false);"
+            " return 1; end $$")
+    with narrow.connect(database=database) as one:
+        one.query("create function late_sets() returns int " + sets)
+        one.query("create function late_runs(s text) returns int language plpgsql as $$ begin execute s; return 1; end $$")
+        one.query("create function late_changes() returns int language sql as 'select 1'")
+    narrow.wait_for_replicas(database)
+    with narrow.connect(database=database) as one, narrow.connect(database=database) as two:
+        before = two.value(seen)
+        for ddl, sql in (("create table late_a(i int)", "select late_sets()"),
+                         ("create table late_b(i int)", "select late_runs('select pg_advisory_lock(7)')"),
+                         ("create or replace function late_changes() returns int " + sets, "select late_changes()")):
+            one.query(ddl)
+            one.query(sql)
+            for _ in range(3):
+                assert two.value(seen) == before
+                assert two.value(locks) == "0"
+
+
 def test_rule_e5_a_path_before_pg_catalog_is_not_trusted(narrow, cluster, database):
     """upper() is PostgreSQL's own in the facts, and somebody else's in this session."""
     cluster.primary.query("create function a.upper(text) returns text language plpgsql as"
