@@ -32,6 +32,7 @@ struct stmt_text {
 	unsigned refs;
 	uint32_t id; /* unique in the process; names the statement on backends */
 	uint32_t body_len;
+	uint32_t sql_len; /* of the text in body, without its NUL */
 	uint8_t server_name_len;
 	char server_name[PSTMT_NAME_MAX]; /* pgweir_<id>, with a NUL */
 	struct sql_shape *shape;          /* owned reference, or NULL until the relay has classified the text */

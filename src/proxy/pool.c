@@ -114,6 +114,9 @@ static struct pool_app *app_add(struct pool *p, const char *name)
 static struct limit *app_limit(struct pool *p, const struct client *c, int *most)
 {
 	struct pool_app *a;
+	*most = 0;
+	if (LIKELY(!c->conf_app))
+		return NULL;
 	*most = config_application_pool_size(c->conf_app);
 	if (*most <= 0)
 		return NULL;

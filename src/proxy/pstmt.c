@@ -63,7 +63,11 @@ static struct stmt_text *text_new(struct stmt_texts *t, XXH128_hash_t key, const
 	if (!s)
 		return NULL;
 	*s = (struct stmt_text){
-		.key = key, .refs = 1, .id = atomic_fetch_add(&next_text_id, 1), .body_len = (uint32_t)n
+		.key = key,
+		.refs = 1,
+		.id = atomic_fetch_add(&next_text_id, 1),
+		.body_len = (uint32_t)n,
+		.sql_len = (uint32_t)strnlen((const char *)body, n),
 	};
 	stmt_text_make_name(s);
 	memcpy(s->body, body, n);
@@ -91,10 +95,7 @@ struct stmt_text *stmt_texts_intern(struct stmt_texts *t, const uint8_t *body, s
 	return s;
 }
 
-struct str stmt_text_sql(const struct stmt_text *s)
-{
-	return (struct str){ (const char *)s->body, strnlen((const char *)s->body, s->body_len) };
-}
+struct str stmt_text_sql(const struct stmt_text *s) { return (struct str){ (const char *)s->body, s->sql_len }; }
 
 void stmt_text_make_name(struct stmt_text *s)
 {

@@ -101,8 +101,17 @@ static bool put_select(struct buf *sql, const struct client *c, const struct ser
 	return ok && (!c->maybe_custom || put_custom(sql, c->maybe_custom));
 }
 
+/* Of the transaction that the question itself is in, not of the session; transaction_timeout is of the session. */
+static bool is_of_transaction(struct str name)
+{
+	return str_ieq(name, STR("transaction_isolation")) || str_ieq(name, STR("transaction_read_only")) ||
+	       str_ieq(name, STR("transaction_deferrable"));
+}
+
 static void row(struct client *c, struct server *s, struct str name, struct str value)
 {
+	if (is_of_transaction(name))
+		return;
 	if (!value.p || (str_ieq(name, STR("role")) && str_eq(value, STR("none"))) ||
 	    (str_ieq(name, STR("session_authorization")) && str_eq(value, str_of(s->pool->du->server_user))))
 		return;

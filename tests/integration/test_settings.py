@@ -202,6 +202,17 @@ def test_rule_e2_what_code_sets_is_its_clients(narrow, database, sql):
     assert narrow.admin("show pins") == []
 
 
+def test_rule_c2_modes_of_a_transaction_are_no_settings_of_the_session(narrow, database):
+    """They stand in the list of settings that is read behind a transaction, and may not be put before another one's query."""
+    with narrow.connect(database=database, options="-c search_path=a,public") as one, narrow.connect(database=database) as two:
+        one.query("set default_transaction_isolation = 'serializable'")
+        one.query("set transaction isolation level repeatable read")
+        one.extended("select set_config('standard_conforming_strings', 'off', false)")
+        two.query("set work_mem to '1MB'")
+        assert one.extended("select $1::int", ["x"], check=False).sqlstate == "22P02"
+        assert one.extended("select $1::int", ["1"]).rows == [("1",)]
+
+
 def test_rule_e2_code_is_suspected_while_facts_are_unproved(narrow, database):
     """Right after DDL the facts are those of before: of code that it has not touched they tell, of other code nobody
     knows anything."""
