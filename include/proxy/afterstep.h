@@ -58,7 +58,7 @@ bool afterstep_start(struct client *c) MUSTCHECK;
 void afterstep_row(struct client *c, struct server *s, const uint8_t *body, size_t have, size_t len);
 /* Its ReadyForQuery.  True: it is over, and the server can be let go if the client still lives; false: asked again. */
 bool afterstep_ready(struct client *c, struct server *s, bool failed) MUSTCHECK;
-/* The client leaves before the answer. */
+/* The client leaves before the answer; s NULL: because the server was lost. */
 void afterstep_orphan(struct client *c, struct server *s);
 
 #endif

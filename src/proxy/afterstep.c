@@ -105,5 +105,6 @@ void afterstep_orphan(struct client *c, struct server *s)
 {
 	c->seg.after = false;
 	c->after_wants = 0;
-	s->suspect = true;
+	if (s)
+		s->suspect = true;
 }

@@ -1,7 +1,8 @@
 """Settings under transaction pooling: the same programs on private connections and through one backend, compared answer by
 answer, ParameterStatus included."""
 import pytest
-from harness.wire import bind, execute, sync
+from harness.system import wait_until
+from harness.wire import Connection, bind, execute, sync
 
 SCHEMA = """
 create schema a; create schema "B c"; create table a.t(x text); create table "B c".t(x text);
@@ -301,3 +302,18 @@ def test_rule_c7_an_error_leaves_everybody_his_settings(narrow, database, sql):
                 client.query(sql, check=False)
                 client.query("rollback")
                 assert client.value("/* pgweir: route=primary */ select current_setting('timezone')") == zone
+
+
+def test_a_server_that_is_lost_behind_the_transaction_ends_its_client_only(narrow, cluster, database):
+    """It is asked for the settings behind the client's ReadyForQuery.  What the session has become is not known then, so the
+    client ends too, and is told why; nobody else does."""
+    asks = f"from pg_stat_activity where datname = '{database}' and wait_event_type = 'Lock'"
+    with narrow.connect(database=database) as one, narrow.connect(database=database) as other, \
+            Connection.login(cluster.primary.port, database=database) as blocker:
+        blocker.query("begin; lock table pg_catalog.pg_settings in access exclusive mode")
+        one.query("set work_mem = '5MB'")
+        wait_until(lambda: cluster.primary.query(f"select pid {asks}", database=database), "it is asked")
+        cluster.primary.query(f"select pg_terminate_backend(pid) {asks}", database=database)
+        assert [m.fields["C"] for m in one.read_to_end() if m.type == "E"] == ["57P01"]
+        blocker.query("rollback")
+        assert other.value("select 1") == "1"
