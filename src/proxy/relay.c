@@ -676,6 +676,9 @@ void relay_retry(struct client *c, enum server_role role)
 	relay_drop_scan(c);
 	reply_abandon(s);
 	if (s) {
+		/* What has run there before its error stays: a lock of the session does. */
+		if (c->seg.pins)
+			pins_mark_server(s, c->seg.pins);
 		relay_forget_kept(c, s);
 		relay_unlink(c);
 		server_release(s);
@@ -693,7 +696,7 @@ void relay_retry(struct client *c, enum server_role role)
 	c->seg.next_msg = 0;
 	c->seg.done_msgs = c->seg.shown_msgs;
 	c->seg.done_rows = c->seg.shown_rows;
-	c->seg.flags = c->seg.pins = 0;
+	c->seg.flags = c->seg.pins = 0; /* the server that was left has been told of them */
 	c->worker->stats.total.retries++;
 	c->du->stats.retries++;
 	client_set_state(c, CLIENT_IDLE);

@@ -323,8 +323,9 @@ static void note_error(struct server *s, const struct pgerr_fields *e)
 	s->error_seen = true;
 	s->tx_spoiled = true;
 	sqlprep_on_error(s);
-	s->last_error_syntax = pgerr_is(e, SQLSTATE_SYNTAX_ERROR) && !e->where.p && !e->internal_query.p &&
-	                       !(s->client && s->client->seg.done_rows);
+	/* What runs says 42601 too (to_tsquery() of nonsense), but it has no position in the text. */
+	s->last_error_syntax = pgerr_is(e, SQLSTATE_SYNTAX_ERROR) && e->position.p && !e->where.p &&
+	                       !e->internal_query.p && !(s->client && s->client->seg.done_rows);
 	if (pgerr_is_fatal(e))
 		s->close_needed = true;
 }

@@ -186,3 +186,36 @@ def test_rule_e3_a_client_keeps_what_it_has_inserted(proxy, database):
             is_free(proxy)
         backend = a.value("select pg_backend_pid()")
         assert b.value("select pg_backend_pid()") == backend  # it is everybody's again
+
+
+ADVISORY_LEFT = {
+    "called": ["select pg_advisory_lock(7)"],
+    "among others": ["select 1; select pg_advisory_lock(7); select 2"],
+    "and an error": ["select pg_advisory_lock(7), 1/0"],
+    "and an error of syntax that is no error of the statement's": ["select pg_advisory_lock(7), to_tsquery('a b')"],
+    "by code": ["do $$ begin perform pg_advisory_lock(7); end $$"],
+    "by code that fails": ["do $$ begin perform pg_advisory_lock(7); raise syntax_error; end $$"],
+    "by code of a text": ["select runs('select pg_advisory_lock(7)')"],
+    "by code while facts are not proved": ["create table new(i int)", "select runs('select pg_advisory_lock(7)')"],
+    "by a new function": ["create function locks() returns void language sql as 'select pg_advisory_lock(7)'", "select locks()"],
+    "rolled back": ["begin", "select pg_advisory_lock(7)", "rollback"],
+    "in a cursor": ["begin", "declare c cursor for select pg_advisory_lock(7)", "fetch c", "commit"],
+    "on a standby": ["/* pgweir: route=replica */ select pg_advisory_lock(7)"],
+    "on a standby that refuses the rest": ["/* pgweir: route=replica */ select pg_advisory_lock(7), nextval('made_id_seq')"],
+}
+
+
+@pytest.mark.parametrize("protocol", ["query", "extended"])
+def test_rule_e2_no_advisory_lock_outlives_its_client(cluster, pgweir, database, protocol):
+    """However it was taken, and whatever the client was told."""
+    proxy = pgweir(settings={"default_pool_size": 1, "workers": 1}).wait_for_replicas(database)
+    cluster.primary.query("create function runs(text) returns void language plpgsql as $$ begin execute $1; end $$", database=database)
+    proxy.wait_for_replicas(database)
+    counts = f"select count(*) from pg_locks where locktype = 'advisory' and database = (select oid from pg_database where datname = '{database}')"
+    for how, statements in ADVISORY_LEFT.items():
+        with proxy.connect(database=database) as client:
+            for sql in statements:
+                if protocol == "query" or ";" not in sql or "$$" in sql:
+                    getattr(client, protocol)(sql, check=False)
+        for node in (cluster.primary, *cluster.standbys):
+            wait_until(lambda node=node: node.value(counts) == "0", f"no lock is left: {how}")
