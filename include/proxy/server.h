@@ -158,6 +158,7 @@ struct server {
 	unsigned sequences_of;     /* id of the client whose currval() it has; 0: nobody's (E3) */
 	bool suspect;              /* a statement may have changed session state that we do not track */
 	bool dirty;                /* never to be reused: closed when its client leaves it */
+	bool doubted;              /* the same, but it may be asked before what its client has set (segment.doubted) */
 	bool error_seen;           /* an ErrorResponse since the last ReadyForQuery */
 	bool last_error_syntax;    /* that error was 42601: nothing has run */
 	bool fatal_shown;          /* a FATAL of the server has gone to the client: the connection ends here too */

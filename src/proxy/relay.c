@@ -806,7 +806,7 @@ void relay_segment_done(struct client *c, struct server *s, char status)
 	c->tx_flags |= c->seg.flags;
 	moving_note_done(c);
 	if (UNLIKELY(c->seg.doubted))
-		s->close_needed = true; /* names with a point may have been set, and cannot be taken away (E1) */
+		s->doubted = true; /* names with a point may have been set, and cannot be taken away (E1) */
 	if (c->seg.flags & SQL_F_DROPS_STATEMENTS)
 		server_stmts_doubt(&s->stmts);
 	take_pins(c, s, failed);

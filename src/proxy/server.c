@@ -310,8 +310,8 @@ static bool lived_long_enough(const struct server *s)
 static bool must_close(const struct server *s)
 {
 	/* base: opened with one client's settings, to which RESET would lead the next one. */
-	return s->dirty || s->dedicated || (s->base->n > 1 && s->needs_reset_query) || server_is_outdated(s) ||
-	       lived_long_enough(s);
+	return s->dirty || s->doubted || s->dedicated || (s->base->n > 1 && s->needs_reset_query) ||
+	       server_is_outdated(s) || lived_long_enough(s);
 }
 
 void server_settle_profile(struct server *s)
@@ -390,7 +390,8 @@ void server_release(struct server *s)
 	}
 	if (must_close(s) || (s->pinned && !pool_unpin(s))) {
 		s->expected_close = true;
-		server_close(s, s->dirty || s->pinned ? "its client's session state went with it" : "replaced");
+		server_close(s, s->dirty || s->doubted || s->pinned ? "its client's session state went with it"
+		                                                    : "replaced");
 		return;
 	}
 	if (s->cancels && !RULE_BROKEN(G3)) {

@@ -132,8 +132,10 @@ def test_a_backend_is_used_again_where_nothing_is_left(cluster, proxy, database)
         client.query("begin; declare c cursor with hold for select 7; commit")
         client.query("select pg_advisory_lock(9)")
         backend = client.value("select pg_backend_pid()")
+    # Who comes before it is back gets a new one in its place.
+    wait_until(lambda: [s["state"] for s in proxy.admin("show servers")] == ["idle"], "the pinned backend is everybody's again")
     with proxy.connect(database=database) as other:
-        wait_until(lambda: other.value("select pg_backend_pid()") == backend, "the pinned backend is everybody's again")
+        assert other.value("select pg_backend_pid()") == backend
         assert other.value("select count(*) from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()") == "0"
         assert other.query("select pg_listening_channels()").rows == []
         assert other.query("table pg_cursors").rows == []
