@@ -504,7 +504,8 @@ static void scan_large(struct scan *sc, struct segment_msg *m, size_t have, cons
 		else if (m->name.n)
 			mention(sc, MENTION_USE, m->name); /* it will have its own name there */
 		seg->parses = true;
-		seg->pins |= SQL_PIN_PREPARED;
+		/* Nobody has read what it does, and it may be bound at any time. */
+		seg->pins |= SQL_PIN_PREPARED | SQL_PIN_UNKNOWN;
 		primary_only(seg, REASON_TOO_LARGE);
 		break;
 	case MSG_QUERY:

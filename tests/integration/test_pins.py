@@ -141,6 +141,16 @@ def test_a_backend_is_used_again_where_nothing_is_left(cluster, proxy, database)
         assert other.query("table pg_cursors").rows == []
 
 
+def test_rule_e1_a_parse_that_is_too_long_to_be_read_is_unknown_code(proxy, database):
+    """DEALLOCATE ALL takes the statement away, not what it has done."""
+    with proxy.connect(database=database) as client, proxy.connect(database=database) as other:
+        client.extended(f"select set_config('app.long', 'x', false) /* {'y' * 70000} */")
+        client.query("deallocate all")
+        client.query("select 1")
+        assert client.value("select current_setting('app.long', true)") == "x"
+        assert other.value("select current_setting('app.long', true)") is None
+
+
 def test_show_pins_tells_the_age(proxy, database):
     with proxy.connect(database=database) as client:
         client.query("create temp table x(i int)")
