@@ -93,7 +93,7 @@ struct conf_option {
 	int64_t min, max;                             /* numbers: in the stored unit */
 	const struct option_word *words;              /* ENUM: the choices; numbers: words that stand for a number */
 	bool (*check)(const char *value, char **why); /* more than the type says; *why is owned by the caller */
-	const char *unit;                             /* for the generated file; NULL: by the type */
+	const char *unit;                             /* of the range as it is told; NULL: by the type */
 	const char *help;                             /* one sentence */
 };
 

@@ -140,12 +140,13 @@ static void *begin_entry(struct loader *l, struct config_place place, const stru
 	return entry;
 }
 
+/* `key` is the option as the file names it: its name or an alias. */
 static void set_in_entry(struct loader *l, struct config_place place, const struct entry_kind *kind, void *entry,
-                         const struct conf_option *o, struct str value)
+                         const struct conf_option *o, struct str key, struct str value)
 {
 	uint32_t *set;
 	void *field = entry_field(kind, entry, o, &set);
-	char *why, *where = mem_printf("%s %s: %s", kind->noun, entry_name(entry), o->name);
+	char *why, *where = mem_printf("%s %s: %.*s", kind->noun, entry_name(entry), (int)key.n, key.p);
 	if (!option_parse(o, value, field, &why))
 		add_owned(l, place, where, why);
 	else if (set)
@@ -160,7 +161,7 @@ static void set_pair(struct loader *l, struct config_place place, const struct e
 {
 	const struct conf_option *o = option_find(pair->key, kind->scope);
 	if (o)
-		set_in_entry(l, place, kind, entry, o, (struct str){ pair->value, pair->value_len });
+		set_in_entry(l, place, kind, entry, o, pair->key, (struct str){ pair->value, pair->value_len });
 	else
 		unknown_key(l, place, pair->key, kind->scope, kind->section);
 }
@@ -326,7 +327,7 @@ static void uri_pair(void *arg, const char *key, const char *value)
 		key = "host";
 	const struct conf_option *o = option_find(str_of(key), SCOPE_DATABASE);
 	if (o)
-		set_in_entry(t->loader, t->place, &entry_kinds[0], t->db, o, str_of(value));
+		set_in_entry(t->loader, t->place, &entry_kinds[0], t->db, o, str_of(key), str_of(value));
 	else
 		config_errors_add(t->loader->errs, CONFIG_ERROR, t->place, key, "not supported in a connection string");
 }

@@ -170,7 +170,7 @@ static const char *unit_hint(const struct conf_option *o)
 	if (o->type == OPT_DURATION)
 		return " (in us, ms, s or min; a bare number is ms)";
 	if (o->type == OPT_SIZE)
-		return " bytes (or kB, MB, GB, TB)";
+		return " (in bytes, kB, MB, GB or TB)";
 	if (o->type == OPT_OCTAL)
 		return " (octal)";
 	return "";
@@ -181,8 +181,10 @@ static char *number_range(const struct conf_option *o)
 	char *lo = number_text(o, o->min), *hi = number_text(o, o->max);
 	bool unbounded = o->max >= INT32_MAX * (int64_t)1000000 || o->max == INT64_MAX;
 	char *words = o->words ? words_text(o->words, "") : mem_strdup("");
-	char *text = unbounded ? mem_printf("%s%s%s or more%s", words, *words ? " or " : "", lo, unit_hint(o))
-	                       : mem_printf("%s%s%s to %s%s", words, *words ? " or " : "", lo, hi, unit_hint(o));
+	char *unit = o->unit ? mem_printf(" %s", o->unit) : mem_strdup(unit_hint(o));
+	char *text = unbounded ? mem_printf("%s%s%s or more%s", words, *words ? " or " : "", lo, unit)
+	                       : mem_printf("%s%s%s to %s%s", words, *words ? " or " : "", lo, hi, unit);
+	mem_free(unit);
 	mem_free(lo);
 	mem_free(hi);
 	mem_free(words);

@@ -60,8 +60,7 @@ static char *places(const struct conf_option *o)
 static char *values(const struct conf_option *o)
 {
 	char *range = option_range(o);
-	char *text =
-	    !*range ? mem_strdup("") : mem_printf(" Value: %s%s%s.", range, o->unit ? " " : "", o->unit ? o->unit : "");
+	char *text = !*range ? mem_strdup("") : mem_printf(" Value: %s.", range);
 	mem_free(range);
 	return text;
 }
