@@ -34,6 +34,7 @@ struct dbconn {
 	PGconn *pg;           /* owned or NULL */
 	PGresult *result;     /* owned or NULL: what the running command has given so far */
 	struct event event;   /* pending while state is not CLOSED */
+	int watched;          /* owned: a duplicate of libpq's socket, from IDLE on; -1 before */
 	uint64_t deadline_us; /* 0 none */
 	bool needs_password;  /* the server wanted a password that we do not have */
 	bool timed_out;       /* the last failure was the deadline */

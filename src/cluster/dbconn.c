@@ -5,8 +5,11 @@
  * otherwise.  From then on one persistent read event serves all commands. */
 #include "cluster/dbconn.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 #include <event2/event.h>
 #include "base/mem.h"
 #include "base/str.h"
@@ -17,7 +20,7 @@ static void on_connected(evutil_socket_t fd, short what, void *arg);
 
 void dbconn_init(struct dbconn *c, struct loop *loop, const struct dbconn_ops *ops)
 {
-	*c = (struct dbconn){ .loop = loop, .ops = ops };
+	*c = (struct dbconn){ .loop = loop, .ops = ops, .watched = -1 };
 }
 
 void dbconn_one_line(const char *message, char *out, size_t size)
@@ -54,6 +57,9 @@ void dbconn_close(struct dbconn *c)
 	if (c->state == DBCONN_CLOSED)
 		return;
 	event_del(&c->event);
+	if (c->watched >= 0)
+		close(c->watched);
+	c->watched = -1;
 	forget_result(c);
 	PQfinish(c->pg);
 	c->pg = NULL;
@@ -122,13 +128,24 @@ static PGconn *start(const struct dbconn_settings *s)
 	return PQconnectStartParams(keys, values, 0);
 }
 
+/* Never while the event is pending: the base would keep a descriptor that is not ours any more. */
 static void await(struct dbconn *c, short what)
 {
 	DCHECK(c->pg && PQsocket(c->pg) >= 0);
-	/* Never while it is pending: the base would keep a descriptor that is not ours any more. */
-	event_assign(&c->event, loop_base(c->loop), PQsocket(c->pg), what,
-	             (what & EV_PERSIST) ? on_connected : on_connecting, c);
+	event_assign(&c->event, loop_base(c->loop), PQsocket(c->pg), what, on_connecting, c);
 	event_add(&c->event, NULL);
+}
+
+/* libpq closes its socket inside a call that fails, while our event is pending; the number may be another thread's by
+ * the time the event is taken back.  So the event watches a duplicate that only we close. */
+static bool watch(struct dbconn *c)
+{
+	c->watched = fcntl(PQsocket(c->pg), F_DUPFD_CLOEXEC, 0);
+	if (c->watched < 0)
+		return false;
+	event_assign(&c->event, loop_base(c->loop), c->watched, EV_READ | EV_PERSIST, on_connected, c);
+	event_add(&c->event, NULL);
+	return true;
 }
 
 bool dbconn_open(struct dbconn *c, const struct dbconn_settings *settings, uint64_t deadline_us)
@@ -170,10 +187,13 @@ static void on_connecting(evutil_socket_t fd, short what, void *arg)
 		fail(c, PQerrorMessage(c->pg));
 		return;
 	}
+	if (!watch(c)) {
+		fail(c, strerror(errno));
+		return;
+	}
 	PQsetnonblocking(c->pg, 1); /* from here on PQflush() may leave something for later */
 	c->state = DBCONN_IDLE;
 	c->deadline_us = 0;
-	await(c, EV_READ | EV_PERSIST);
 	c->ops->on_ready(c);
 }
 
