@@ -66,20 +66,26 @@ struct host {
 	_Atomic uint32_t timeline; /* 0: unknown */
 	/* A4: while in recovery, pg_snapshot_xmax() as last sampled; after a promotion it stays as it was.  0: none. */
 	_Atomic uint64_t recovery_xmax;
+	/* B1: what this standby has shown by a round r of at least shown_from, the primary shows too if
+	 * shown_round > r.  shown_round 0: not known. */
+	_Atomic uint64_t shown_round, shown_from;
 	_Atomic bool suspect;     /* set by cluster_report_suspect(), cleared by the monitor */
 	struct net_addr *address; /* owned; read it by host_address() */
 };
 
 struct cluster {
 	unsigned n_hosts;
-	struct host *hosts;              /* owned; n_hosts entries, sorted by name and port */
-	char *label;                     /* owned; "h1:5432,h2:5432" for the log */
-	_Atomic uint64_t round;          /* the newest round begun */
-	_Atomic(struct host *) primary;  /* NULL: none, or two of equal timelines (B7) */
-	_Atomic bool waits_for_standbys; /* the primary has synchronous_standby_names (B1) */
-	_Atomic uint32_t role_epoch;     /* grows with each change of any host's role */
-	_Atomic uint64_t want_round;     /* somebody waits for a proof of a round newer than this ... */
-	_Atomic uint64_t want_until_us;  /* ... until then */
+	struct host *hosts;                /* owned; n_hosts entries, sorted by name and port */
+	char *label;                       /* owned; "h1:5432,h2:5432" for the log */
+	_Atomic uint64_t round;            /* the newest round begun */
+	_Atomic(struct host *) primary;    /* NULL: none, or two of equal timelines (B7) */
+	_Atomic bool waits_for_standbys;   /* the primary has synchronous_standby_names (B1) */
+	_Atomic uint32_t role_epoch;       /* grows with each change of any host's role */
+	_Atomic uint64_t want_round;       /* somebody waits for a proof of a round newer than this ... */
+	_Atomic uint64_t want_until_us;    /* ... until then */
+	_Atomic uint64_t want_shown_round; /* B1: the same for shown_round of the hosts */
+	_Atomic uint64_t want_shown_until_us;
+	_Atomic(unsigned) runners_ahead; /* B1: standbys that show for long already what the primary does not */
 	_Atomic bool serving;            /* the monitor works on that, and will look at both again before it stops */
 	_Atomic bool woken;              /* the monitor has been told and has not looked yet */
 	struct loop_msg wake;            /* the monitor's; posted at most once at a time */
@@ -145,6 +151,15 @@ static inline uint64_t host_catchup_us(const struct host *h)
 /* Somebody waits, until until_us (CLOCK_MONOTONIC), for a standby that is fresh for need_round.  Cheap while the
  * monitor already knows; otherwise it wakes the monitor, which samples and polls until all standbys are that fresh. */
 void cluster_want_round(struct cluster *c, uint64_t need_round, uint64_t until_us);
+
+/* B1: somebody whose answers of a standby, up to that round, the primary must show waits for that to be found out. */
+void cluster_want_shown(struct cluster *c, uint64_t round, uint64_t until_us);
+/* What the standby has answered by the round `read_round` is shown by the primary too. */
+static inline bool host_is_shown(const struct host *h, uint64_t read_round)
+{
+	return atomic_load_explicit(&h->shown_round, memory_order_seq_cst) > read_round &&
+	       read_round >= atomic_load_explicit(&h->shown_from, memory_order_seq_cst);
+}
 
 /* --- addresses --- */
 /* Where the monitor reaches (or last reached) the host; data connections go there and nowhere else.  False: not known

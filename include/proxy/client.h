@@ -92,6 +92,7 @@ struct client_segment {
 	bool large;            /* has a message that streams through */
 	bool doubted;          /* runs code that may not be what the facts say */
 	bool welcome;          /* no request: the client waits for its greeting */
+	bool awaits_shown;     /* B1: it waits for the primary to show what its transaction has read */
 	bool after;            /* its answer is out; a question of ours is with the server (afterstep.h) */
 	bool after_failed;     /* that question has failed once */
 	bool after_torn;       /* a row of its answer could not be read */

@@ -22,6 +22,10 @@ bool consistency_still_admits(const struct client *c, const struct host *host);
 /* Bytes of an answer have come from that host. */
 void consistency_note_answer(struct client *c, struct host *host, bool is_primary);
 
+/* B1: may the client, whose transaction has read on a standby, go on at this primary?  CHOICE_WAIT: the primary may not
+ * show yet what the standby did, and somebody finds out; CHOICE_NONE: it did not within the time for that. */
+enum choice consistency_may_move(struct client *c, const struct host *primary);
+
 /* Waiting for freshness. */
 void consistency_wait(struct client *c);
 void consistency_unwait(struct client *c);

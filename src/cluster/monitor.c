@@ -121,6 +121,7 @@ static void cluster_close(struct monitor *m, struct mon_cluster *mc)
 	pthread_mutex_unlock(&m->status_mutex);
 	for (unsigned i = 0; i < mc->c->n_hosts; i++)
 		mon_host_close(&mc->hosts[i]);
+	mon_early_forget_all(mc);
 	mc->c->monitor = NULL;
 	dbconn_identity_free(&mc->fallback);
 	mem_free(mc);

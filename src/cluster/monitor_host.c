@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/log.h"
+#include "base/mem.h"
 #include "base/rules.h"
 #include "base/str.h"
 
@@ -41,7 +42,9 @@ static const char settings[] =
 	" (1e6 * extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()))::int8,"                      \
 	" current_setting('synchronous_standby_names') <> '';"                                                         \
 	"PREPARE pgweir_sample AS SELECT pg_current_wal_insert_lsn(), pg_current_wal_flush_lsn();"                     \
-	"PREPARE pgweir_poll AS SELECT pg_last_wal_replay_lsn(), (pg_stat_get_wal_receiver()).received_tli;"
+	"PREPARE pgweir_poll AS SELECT pg_last_wal_replay_lsn(), (pg_stat_get_wal_receiver()).received_tli;"           \
+	"PREPARE pgweir_snapshot AS SELECT pg_current_wal_insert_lsn(), pg_current_wal_flush_lsn(),"                   \
+	" pg_current_snapshot()::text;"
 #define HELLO_TAIL                                                                                                     \
 	"SELECT (pg_control_system()).system_identifier, (pg_control_init()).wal_block_size,"                          \
 	" (pg_control_init()).bytes_per_wal_segment"
@@ -126,18 +129,24 @@ static void send_hello(struct mon_host *h, uint64_t deadline_us)
 	             deadline_us);
 }
 
+static void send_hidden(struct mon_host *h, uint64_t deadline_us)
+{
+	char *sql = early_question(&h->mc->snapshot);
+	dbconn_query(&h->conn, sql, deadline_us);
+	mem_free(sql);
+}
+
 void mon_host_send(struct mon_host *h, enum mon_command command, uint64_t now_us)
 {
 	static const char *const statements[CMD_COUNT] = {
-		[CMD_PROBE] = "pgweir_probe",
-		[CMD_SAMPLE] = "pgweir_sample",
-		[CMD_POLL] = "pgweir_poll",
-		[CMD_NUDGE] = "pgweir_nudge",
+		[CMD_PROBE] = "pgweir_probe", [CMD_SAMPLE] = "pgweir_sample",     [CMD_POLL] = "pgweir_poll",
+		[CMD_NUDGE] = "pgweir_nudge", [CMD_SNAPSHOT] = "pgweir_snapshot",
 	};
 	struct mon_cluster *mc = h->mc;
 	CHECK(h->command == CMD_NONE && h->conn.state == DBCONN_IDLE);
-	/* B6: the round begins before its sample is sent.  A probe of the primary is a sample too. */
-	if (h == mc->primary && (command == CMD_SAMPLE || command == CMD_PROBE)) {
+	/* B6: the round begins before its sample is sent.  A probe and a snapshot of the primary are
+	 * samples too. */
+	if (h == mc->primary && (command == CMD_SAMPLE || command == CMD_SNAPSHOT || command == CMD_PROBE)) {
 		cluster_begin_round(mc->c);
 		mc->sampled_us = now_us;
 	}
@@ -150,6 +159,8 @@ void mon_host_send(struct mon_host *h, enum mon_command command, uint64_t now_us
 	uint64_t deadline_us = now_us + (command == CMD_NUDGE ? NUDGE_DEADLINE_US : mon_deadline_us(mc->m));
 	if (command == CMD_HELLO)
 		send_hello(h, deadline_us);
+	else if (command == CMD_HIDDEN)
+		send_hidden(h, deadline_us);
 	else
 		dbconn_execute(&h->conn, statements[command], deadline_us);
 }
@@ -174,6 +185,7 @@ static void got_hello(struct mon_host *h, const PGresult *res, uint64_t now_us)
 	h->facts.timeline = 0;
 	/* From here on the server has not restarted: B3 counts from the login of this connection. */
 	standby_on_connect(h->standby, cluster_round(h->mc->c));
+	mon_early_forget(h);
 	atomic_fetch_add_explicit(&h->host->incarnation, 1, memory_order_acq_rel);
 	host_publish_address(h->host, &h->addresses.addr[h->address]);
 	mon_host_send(h, CMD_PROBE, now_us);
@@ -245,6 +257,17 @@ static void got_poll(struct mon_host *h, const PGresult *res, uint64_t now_us)
 	mon_on_replay(h, has_replay, replay, h->facts.timeline, now_us);
 }
 
+static void got_snapshot(struct mon_host *h, const PGresult *res, uint64_t now_us)
+{
+	mon_on_snapshot(h, PQgetvalue(res, 0, 2), now_us);
+	got_sample(h, res, now_us);
+}
+
+static void got_hidden(struct mon_host *h, const PGresult *res, uint64_t now_us)
+{
+	mon_on_hidden(h, PQgetvalue(res, 0, 0), now_us);
+}
+
 /* A promotion shows in in_hot_standby at the end of any command. */
 static void notice_promotion(struct mon_host *h, uint64_t now_us)
 {
@@ -255,10 +278,8 @@ static void notice_promotion(struct mon_host *h, uint64_t now_us)
 static void on_result(struct dbconn *conn, const PGresult *res)
 {
 	static void (*const handlers[CMD_COUNT])(struct mon_host *, const PGresult *, uint64_t) = {
-		[CMD_HELLO] = got_hello,
-		[CMD_PROBE] = got_probe,
-		[CMD_SAMPLE] = got_sample,
-		[CMD_POLL] = got_poll,
+		[CMD_HELLO] = got_hello, [CMD_PROBE] = got_probe,       [CMD_SAMPLE] = got_sample,
+		[CMD_POLL] = got_poll,   [CMD_SNAPSHOT] = got_snapshot, [CMD_HIDDEN] = got_hidden,
 	};
 	struct mon_host *h = CONTAINER_OF(conn, struct mon_host, conn);
 	enum mon_command command = h->command;

@@ -10,6 +10,7 @@
 #include <sys/queue.h>
 #include "base/mono.h"
 #include "cluster/dbconn.h"
+#include "cluster/early.h"
 #include "cluster/freshness.h"
 #include "cluster/monitor.h"
 #include "cluster/resolve.h"
@@ -31,7 +32,17 @@ enum mon_host_state {
 #undef MON_HOST_STATE_ENUM
 };
 
-enum mon_command { CMD_NONE, CMD_HELLO, CMD_PROBE, CMD_SAMPLE, CMD_POLL, CMD_NUDGE, CMD_COUNT };
+enum mon_command {
+	CMD_NONE,
+	CMD_HELLO,
+	CMD_PROBE,
+	CMD_SAMPLE,
+	CMD_POLL,
+	CMD_NUDGE,
+	CMD_SNAPSHOT,
+	CMD_HIDDEN,
+	CMD_COUNT
+};
 
 /* What the server said last. */
 struct mon_facts {
@@ -67,6 +78,13 @@ struct mon_host {
 	bool nudge_refused;
 	bool other_dbname; /* monitor_dbname does not exist there: the database's own is tried */
 	struct mon_facts facts;
+	/* B1, of a standby: commits that it shows and the primary did not in the snapshot of early_round, seen at
+	 * early_since_us. */
+	struct early_ids early;
+	uint64_t early_round, early_since_us;
+	uint64_t early_asked_round; /* of the snapshot that it is being asked about; 0: a primary's that has gone */
+	bool runs_ahead;            /* it has been showing for long what the primary does not */
+	bool early_due;             /* it is to be asked about the newest snapshot */
 	uint64_t since_us;
 	char logged[256];       /* the error that was logged last */
 	struct monitor_row row; /* guarded by status_mutex */
@@ -85,8 +103,12 @@ struct mon_cluster {
 	struct wal_rounds rounds;
 	uint64_t sampled_us; /* when the last sample was sent */
 	uint64_t nudged_us, nudged_round;
-	uint64_t due_us; /* when something must be done next */
-	bool stepping;   /* mon_cluster_step() is on the stack */
+	struct early_snapshot snapshot; /* B1: the primary's, taken in snapshot_round */
+	uint64_t snapshot_round, snapshot_us;
+	uint64_t watch_us;      /* when the next is due although nobody waits */
+	unsigned snapshot_step; /* into the back-off table */
+	uint64_t due_us;        /* when something must be done next */
+	bool stepping;          /* mon_cluster_step() is on the stack */
 	LIST_ENTRY(mon_cluster) link;
 };
 
@@ -139,5 +161,12 @@ void mon_cluster_decide(struct mon_cluster *mc, uint64_t now_us); /* roles, afte
 void mon_on_sample(struct mon_host *h, uint64_t insert, uint64_t flush, uint64_t now_us);
 void mon_on_replay(struct mon_host *h, bool has_replay, uint64_t replay, uint32_t timeline, uint64_t now_us);
 void mon_on_standby_lost(struct mon_host *h);
+
+/* --- monitor_early.c (B1) --- */
+void mon_early_step(struct mon_cluster *mc, uint64_t now_us);
+void mon_early_forget(struct mon_host *h);         /* its connection is new or gone */
+void mon_early_forget_all(struct mon_cluster *mc); /* another primary */
+void mon_on_snapshot(struct mon_host *h, const char *text, uint64_t now_us);
+void mon_on_hidden(struct mon_host *h, const char *text, uint64_t now_us);
 
 #endif

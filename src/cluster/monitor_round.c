@@ -149,6 +149,7 @@ void mon_on_sample(struct mon_host *h, uint64_t insert, uint64_t flush, uint64_t
 void mon_on_standby_lost(struct mon_host *h)
 {
 	standby_on_loss(h->standby);
+	mon_early_forget(h);
 	publish_standby(h, mono_now_us());
 	h->poll_us = 0;
 }
@@ -190,6 +191,8 @@ static void adopt_primary(struct mon_cluster *mc, struct mon_host *primary, uint
 {
 	uint64_t round = cluster_round(mc->c);
 	bool another = primary && primary != mc->last_primary;
+	if (primary != mc->primary)
+		mon_early_forget_all(mc);
 	mc->primary = primary;
 	if (!primary)
 		return;
@@ -343,6 +346,7 @@ void mon_cluster_step(struct mon_cluster *mc, uint64_t now_us)
 		step_nudge(mc, now_us);
 	}
 	step_polls(mc, now_us, demand);
+	mon_early_step(mc, now_us);
 	for (unsigned i = 0; i < mc->c->n_hosts; i++)
 		note_due(mc, mon_host_due(&mc->hosts[i]));
 	mc->stepping = false;

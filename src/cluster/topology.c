@@ -214,6 +214,13 @@ void cluster_want_round(struct cluster *c, uint64_t need_round, uint64_t until_u
 		cluster_wake_monitor(c);
 }
 
+void cluster_want_shown(struct cluster *c, uint64_t round, uint64_t until_us)
+{
+	raise_to(&c->want_shown_until_us, until_us);
+	(void)raise_to(&c->want_shown_round, round);
+	cluster_wake_monitor(c);
+}
+
 void cluster_report_suspect(struct cluster *c, struct host *h)
 {
 	if (!atomic_exchange_explicit(&h->suspect, true, memory_order_seq_cst))

@@ -9,7 +9,7 @@
 #include "proxy/relay.h"
 #include "proxy/worker.h"
 
-enum { EXPLORE_US = 200 * MONO_MS };
+enum { EXPLORE_US = 200 * MONO_MS, SHOWN_WAIT_US = MONO_SEC };
 
 static enum consistency level_of(const struct client *c)
 {
@@ -123,6 +123,28 @@ bool consistency_admits(struct client *c, const struct host *host, uint64_t logi
 	return false;
 }
 
+enum choice consistency_may_move(struct client *c, const struct host *primary)
+{
+	struct cluster *cl = c->du->db->cluster;
+	const struct host *standby = c->read_host;
+	bool has_read = c->tx == CTX_DEFERRED && c->txf.ran && standby && standby != primary;
+	if (LIKELY(!has_read) || RULE_BROKEN(B1))
+		return CHOICE_HOST;
+	/* Elsewhere the window is that between a commit's record and its end: documented, not looked into. */
+	enum consistency level = level_of(c);
+	bool matters =
+	    level == CONSISTENCY_STRONG ||
+	    (level != CONSISTENCY_EVENTUAL && atomic_load_explicit(&cl->waits_for_standbys, memory_order_acquire));
+	if (!matters || host_is_shown(standby, c->read_round))
+		return CHOICE_HOST;
+	uint64_t now = mono_now_us(), wait = c->routing.replica_wait_us;
+	if (!c->seg.awaits_shown) {
+		c->seg.awaits_shown = true;
+		c->fresh_deadline_us = now + (wait > SHOWN_WAIT_US ? wait : SHOWN_WAIT_US);
+	}
+	return now < c->fresh_deadline_us ? CHOICE_WAIT : CHOICE_NONE;
+}
+
 void consistency_note_answer(struct client *c, struct host *host, bool is_primary)
 {
 	struct shared_db *db = c->du->db;
@@ -146,6 +168,8 @@ void consistency_note_answer(struct client *c, struct host *host, bool is_primar
 static bool became_fresh(const struct client *c)
 {
 	const struct cluster *cl = c->du->db->cluster;
+	if (c->seg.awaits_shown)
+		return host_is_shown(c->read_host, c->read_round);
 	for (unsigned i = 0; i < cl->n_hosts; i++) {
 		if (host_role(&cl->hosts[i]) == HOST_REPLICA && host_is_fresh(&cl->hosts[i], c->need_round))
 			return true;
@@ -161,7 +185,10 @@ void consistency_wait(struct client *c)
 	TAILQ_INSERT_TAIL(&w->fresh_wait, c, wait);
 	w->stats.total.fresh_waits++;
 	cluster_listener_set_waiting(&w->listener, true);
-	cluster_want_round(c->du->db->cluster, c->need_round, c->fresh_deadline_us);
+	if (c->seg.awaits_shown)
+		cluster_want_shown(c->du->db->cluster, c->read_round, c->fresh_deadline_us);
+	else
+		cluster_want_round(c->du->db->cluster, c->need_round, c->fresh_deadline_us);
 	uint64_t now = mono_now_us();
 	if (became_fresh(c)) {
 		loop_timer_start(&w->fresh_timer, 1); /* between the look and the flag: no message will come for it */

@@ -82,7 +82,7 @@ static enum route_tx tx_of(const struct client *c)
 		return ROUTE_TX_REPEATABLE;
 	/* B1: a commit that waits for its synchronous standby shows on replicas for long before it does on the primary.
 	 */
-	bool shown_early = atomic_load_explicit(&c->du->db->cluster->waits_for_standbys, memory_order_acquire);
+	bool shown_early = atomic_load_explicit(&c->du->db->cluster->runners_ahead, memory_order_acquire);
 	bool moves = c->routing.transaction_reads == TRANSACTION_READS_REPLICA && (!shown_early || RULE_BROKEN(B1));
 	return moves ? ROUTE_TX_MOVABLE : ROUTE_TX_UNMOVABLE;
 }

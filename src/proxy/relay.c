@@ -123,6 +123,16 @@ static void to_primary(struct client *c)
 	c->seg.role = ROLE_PRIMARY;
 }
 
+/* B1: to go on would show the client a state from before what it has read. */
+static void fail_move(struct client *c)
+{
+	struct pgerr err;
+	pgerr_set(&err, SQLSTATE_SERIALIZATION_FAILURE,
+	          "the primary does not show yet what this transaction has read on a replica");
+	pgerr_detail(&err, "A commit waits for its synchronous standby.");
+	client_fail_segment(c, &err);
+}
+
 static struct host *pick_host(struct client *c, bool *waits)
 {
 	struct host *host = NULL;
@@ -143,6 +153,18 @@ static struct host *pick_host(struct client *c, bool *waits)
 	if (!host) {
 		*waits = true;
 		wait_for_primary(c);
+		return NULL;
+	}
+	switch (consistency_may_move(c, host)) {
+	case CHOICE_HOST:
+		break;
+	case CHOICE_WAIT:
+		*waits = true;
+		consistency_wait(c);
+		break;
+	case CHOICE_NONE:
+		*waits = true;
+		fail_move(c);
 	}
 	return host;
 }

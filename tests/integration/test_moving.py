@@ -279,23 +279,109 @@ def test_rule_c8_a_transaction_survives_the_promotion_of_its_standby(new_cluster
     assert standby.value(READ, database=database) == "3"
 
 
-def test_rule_b1_a_transaction_never_sees_a_commit_and_then_not(new_cluster, pgweir):
-    """The synchronous standby is away: a commit waits for it, shown by the other standby and not yet by the primary."""
+@contextlib.contextmanager
+def hanging_commit(new_cluster, pgweir, **settings):
+    """The synchronous standby is away: a commit waits for it, shown by the other standby and not yet by the primary.  Gives the
+    cluster, a client, a function that lets the commit go on, and the proxy."""
     cluster = new_cluster()
     database = cluster.create_database(SCHEMA)
     cluster.primary.reload(synchronous_standby_names="nobody")
-    proxy = pgweir(on=cluster, settings={"replica_wait": "20s"}).wait_for_replicas(database)
-    with proxy.connect(database=database) as client, cluster.primary.connect(database=database) as writer:
-        client.query("/* pgweir: route=primary */ select 'known'")
+    proxy = pgweir(on=cluster, settings={"replica_wait": "20s", **settings}).wait_for_replicas(database)
+    with connect(proxy, database) as client, cluster.primary.connect(database=database) as writer:
+
+        def let_go():
+            cluster.primary.reload(synchronous_standby_names="")
+            writer.read_until_ready()
+
         writer.send(query("insert into t values (777)"))
         wait_until(lambda: cluster.standby.value(READ, database=database) == "3", "the standby shows the commit")
         assert cluster.primary.value(READ, database=database) == "2"
-        client.query("begin")
-        first = int(client.value(READ))
-        assert int(client.value("select count(*) from t where txid_current_if_assigned() is null")) >= first
-        client.query("commit")
-        cluster.primary.reload(synchronous_standby_names="")
-        writer.read_until_ready()
+        # Nothing else runs: the commit's id is the primary's xmax and not in its xip list.
+        assert cluster.primary.query("select pg_snapshot_xip(pg_current_snapshot())") == []
+        yield cluster, client, let_go, proxy
+        client.query("rollback")
+
+
+def read_early(cluster, client):
+    """In a transaction that has begun on the standby before anybody has noticed."""
+    mark = cluster.mark()
+    client.query("begin")
+    assert client.value(READ) == "3" and on_standby(cluster, READ, mark)
+
+
+def test_rule_b1_a_move_waits_until_the_primary_shows_what_was_read(new_cluster, pgweir):
+    with hanging_commit(new_cluster, pgweir, monitor_interval="10s") as (cluster, client, let_go, _):
+        read_early(cluster, client)
+        client.send(query("select count(*) from t where txid_current_if_assigned() is null"))
+        assert client.nothing_comes()
+        let_go()
+        assert client.brief_until_ready()[1] == "D 3"
+        assert client.query("insert into t values (778)").tags == ["INSERT 0 1"]
+
+
+def test_rule_b1_a_move_that_would_go_back_fails(new_cluster, pgweir):
+    with hanging_commit(new_cluster, pgweir, monitor_interval="10s") as (cluster, client, let_go, _):
+        client.query("set pgweir.replica_wait = '1s'")
+        read_early(cluster, client)
+        assert client.query("insert into t values (778)", check=False).sqlstate == "40001"
+        assert client.query(READ, check=False).sqlstate == "25P02"
+        assert client.query("rollback").tags == ["ROLLBACK"]
+        let_go()
+        assert client.query("insert into t values (778)").tags == ["INSERT 0 1"]
+
+
+def test_rule_b1_while_a_commit_hangs_transactions_begin_at_the_primary(new_cluster, pgweir):
+    """And afterwards on replicas again."""
+    with hanging_commit(new_cluster, pgweir) as (cluster, client, let_go, proxy):
+        proxy.wait_for_log("shows commits that wait for a synchronous standby")
+
+        def transaction():
+            """Where its read ran, and what it and the next one said."""
+            mark = cluster.mark()
+            client.query("begin")
+            seen = client.value(READ), client.value("select count(*) from t where txid_current_if_assigned() is null")
+            client.query("commit")
+            return set(cluster.where(READ, mark)), seen
+
+        def begins_at(node):
+            where, (first, then) = transaction()
+            assert int(then) >= int(first)
+            return where == {node}
+
+        assert begins_at("primary")
+        let_go()
+        wait_until(lambda: begins_at("standby1"), "it is over")
+
+
+def test_rule_b1_with_a_synchronous_standby_transactions_move(new_cluster, pgweir):
+    """All is well, and writes wait for their standby: each of many transactions reads there and writes at the primary."""
+    cluster = new_cluster()
+    database = cluster.create_database(SCHEMA)
+    cluster.primary.reload(synchronous_standby_names="*")
+    proxy = pgweir(on=cluster, settings={"replica_wait": "20s"}).wait_for_replicas(database)
+    failures = []
+
+    def work(number):
+        try:
+            with connect(proxy, database) as client:
+                for turn in range(20):
+                    client.query("begin")
+                    before = int(client.value(READ))
+                    client.query(f"insert into t values ({1000 * number + turn})")
+                    if int(client.value(READ)) <= before:
+                        failures.append("it went back")
+                    client.query("commit")
+        except Exception as failure:  # shown by the main thread
+            failures.append(repr(failure))
+
+    mark = cluster.mark()
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(1, 7)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert "standby1" in cluster.where(READ, mark)
 
 
 @contextlib.contextmanager

@@ -556,7 +556,7 @@ static void test_rule_b1_no_moves_while_commits_wait_for_standbys(void **state)
 	(void)state;
 	begin("begin");
 	assert_forward("select 1", ROLE_REPLICA, REASON_READ);
-	atomic_store(&x->db.cluster->waits_for_standbys, true);
+	atomic_store(&x->db.cluster->runners_ahead, 1);
 	assert_forward("select 1", ROLE_PRIMARY, REASON_TRANSACTION_READS);
 	c->tx = CTX_NONE;
 	begin("begin read only");
