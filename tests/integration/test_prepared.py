@@ -339,6 +339,20 @@ def test_rule_d5_what_code_has_dropped_is_made_again(single, database):
         assert client.brief_until_ready() == ["2", "D parsed", "C SELECT 1", "Z I"]
 
 
+def test_rule_d5_what_vouched_code_has_dropped_is_made_again(pgweir, cluster, database):
+    """The operator has vouched for a function, so that its backend is not doubted; what it deallocates is everybody's."""
+    cluster.primary.query("create function vouched() returns void language plpgsql as $$ begin deallocate all; end $$",
+                          database=database)
+    proxy = pgweir(settings={"default_pool_size": 1, "workers": 1, "read_only_functions": "vouched"}).wait_for_replicas(database)
+    to_primary = {"database": database, "options": "-c pgweir.route=primary"}
+    with proxy.connect(**to_primary) as client, proxy.connect(**to_primary) as other:
+        client.send(parse("q", "select 'parsed', pg_backend_pid()"), bind("", "q"), execute(), sync())
+        told = [m.values for m in client.read_until_ready() if m.type == "D"]
+        other.query("select vouched()")
+        client.send(bind("", "q"), execute(), sync())
+        assert [m.values for m in client.read_until_ready() if m.type == "D"] == told
+
+
 def test_rule_d3_an_outdated_plan_is_made_anew(single, cluster, database):
     """DDL changes the columns of what is prepared: who asks for the columns gets the new ones, who knows them already gets
     PostgreSQL's error, once; in a transaction everybody does."""
