@@ -50,7 +50,7 @@ static const char usage_text[] =
     "  -h, --help               print this, then exit\n"
     "\n"
     "Every key of the [pgweir] section can also be set by the environment: PGWEIR_LISTEN_PORT=6432.\n"
-    "Signals: HUP reload, TERM finish transactions and end, INT likewise but waiting clients go, QUIT end at once,\n"
+    "Signals: HUP reload, TERM end when the last client has left, INT finish transactions and end, QUIT end at once,\n"
     "USR1 pause, USR2 resume.\n";
 
 struct command_line {

@@ -236,7 +236,7 @@ stop_pgweir() {
 	local pid tries=0
 	pid=$(cat "$STATE/pgweir.pid" 2>/dev/null) || return 0
 	tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -qF "$D/pgweir.ini" || return 0
-	kill "$pid"
+	kill -INT "$pid"
 	while kill -0 "$pid" 2>/dev/null; do
 		tries=$((tries + 1))
 		[ $tries != 100 ] || kill -KILL "$pid"

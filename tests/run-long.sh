@@ -100,7 +100,7 @@ start_pgweir() {
 }
 
 stop_pgweir() {
-	kill "$PROXY_PID" && wait "$PROXY_PID"
+	kill -INT "$PROXY_PID" && wait "$PROXY_PID"
 }
 
 # What a suite still has to do while its servers and pgweir run.

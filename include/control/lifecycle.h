@@ -3,13 +3,13 @@
  *   STARTING -> RUNNING -> (LEAVING | DRAINING) -> STOPPING -> end of lifecycle_run()
  *
  *   LEAVING   nobody new is accepted; clients may go on as long as they like (SHUTDOWN WAIT_FOR_CLIENTS)
- *   DRAINING  nobody new is accepted; a client is sent away as soon as it is outside a transaction
+ *   DRAINING  nobody new is accepted; a client is sent away as soon as no server works for it (WAIT_FOR_SERVERS)
  *   STOPPING  everything ends now
  *
  * Signals (one table in lifecycle.c):
  *   HUP   reload the configuration, the certificates and auth_file; reopen the log file
- *   TERM  DRAINING; clients in the queue are served first.  A second one: STOPPING
- *   INT   DRAINING; clients in the queue are sent away too.  A second one: STOPPING
+ *   TERM  LEAVING, as in PgBouncer since 1.23.  A second one: STOPPING
+ *   INT   DRAINING, also from LEAVING.  A second one: STOPPING
  *   QUIT  STOPPING
  *   USR1  PAUSE, USR2  RESUME, of all databases
  *
@@ -35,7 +35,7 @@ struct lifecycle_options {
 	struct config_source source; /* what a reload reads again; its strings live as long as the process */
 	bool daemonize;              /* -d */
 	bool quiet;                  /* -q: nothing to standard error once started */
-	bool takeover;               /* -R: share the port with the running process, then have it drain */
+	bool takeover; /* -R: share the port with the running process, then have it end with its clients */
 };
 
 /* Runs the proxy until it is told to stop; returns the exit status.  Consumes cfg. */
@@ -47,7 +47,7 @@ bool lifecycle_reload(struct pgerr *err) MUSTCHECK;
 /* SET key = value, until the next reload. */
 bool lifecycle_set(struct str key, struct str value, struct pgerr *err) MUSTCHECK;
 
-enum lifecycle_shutdown { SHUTDOWN_NOW, SHUTDOWN_WAIT_FOR_SERVERS, SHUTDOWN_WAIT_FOR_CLIENTS, SHUTDOWN_DRAIN };
+enum lifecycle_shutdown { SHUTDOWN_NOW, SHUTDOWN_WAIT_FOR_SERVERS, SHUTDOWN_WAIT_FOR_CLIENTS };
 void lifecycle_shutdown(enum lifecycle_shutdown how, const char *by);
 
 #endif

@@ -20,8 +20,13 @@ bool process_find_user(const char *user, struct process_user *out, char *err, si
 bool process_become(const struct process_user *user, char *err, size_t err_size) MUSTCHECK;
 void process_user_free(struct process_user *user);
 
+/* The process of this program that listens on the unix socket, by the kernel's account; 0: none.  Fails if it is
+ * another program's. */
+bool process_find_predecessor(const char *socket_dir, int port, pid_t *predecessor, char *err,
+                              size_t err_size) MUSTCHECK;
+
 /* Opens (and locks) the pidfile, before privileges are given up; refuses if the process named there lives on.
- * `predecessor`, if not NULL, gets that process's id (0: none) and the file is shared with it (takeover). */
+ * `predecessor`, if not NULL, gets that process's id, if there is one, and the file is shared with it (takeover). */
 bool process_open_pidfile(const char *path, pid_t *predecessor, char *err, size_t err_size) MUSTCHECK;
 void process_write_pidfile(void);
 /* After a takeover the lock is the predecessor's until it ends: to be tried again while this returns false. */

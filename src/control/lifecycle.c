@@ -45,7 +45,6 @@ static struct {
 	struct loop_timer drain;
 	struct loop_timer lock; /* after a takeover: until the predecessor has ended */
 	bool drain_asked;       /* a round over the workers is under way */
-	bool send_waiting_away; /* DRAINING: also clients that wait for a server */
 	bool log_is_file;       /* who starts us does not see the log */
 } self;
 
@@ -182,7 +181,7 @@ bool lifecycle_set(struct str key, struct str value, struct pgerr *err)
 
 /* --- shutdown --- */
 
-/* In a transaction, in the middle of a request, or (unless asked otherwise) waiting for a server. */
+/* In a transaction or in the middle of a request. */
 static bool may_finish(const struct client *c)
 {
 	switch (c->state) {
@@ -191,7 +190,7 @@ static bool may_finish(const struct client *c)
 	case CLIENT_WAIT_FRESH:
 	case CLIENT_WAIT_PRIMARY:
 	case CLIENT_WAIT_SERVER:
-		return c->tx != CTX_NONE || !self.send_waiting_away;
+		return c->tx != CTX_NONE;
 	case CLIENT_ACTIVE:
 		return true;
 	case CLIENT_STARTUP:
@@ -244,12 +243,10 @@ void lifecycle_shutdown(enum lifecycle_shutdown how, const char *by)
 		[SHUTDOWN_NOW] = LIFECYCLE_STOPPING,
 		[SHUTDOWN_WAIT_FOR_SERVERS] = LIFECYCLE_DRAINING,
 		[SHUTDOWN_WAIT_FOR_CLIENTS] = LIFECYCLE_LEAVING,
-		[SHUTDOWN_DRAIN] = LIFECYCLE_DRAINING,
 	};
 	if (self.phase >= phases[how] && self.phase >= LIFECYCLE_LEAVING)
 		how = SHUTDOWN_NOW; /* asked again: somebody has lost patience */
 	self.phase = phases[how];
-	self.send_waiting_away = how == SHUTDOWN_WAIT_FOR_SERVERS;
 	process_notify("STOPPING=1");
 	if (how == SHUTDOWN_NOW)
 		log_info(NULL, "%s: shutting down now", by);
@@ -270,7 +267,7 @@ static void on_hup(void)
 	struct pgerr err;
 	(void)!lifecycle_reload(&err); /* the log has it */
 }
-static void on_term(void) { lifecycle_shutdown(SHUTDOWN_DRAIN, "SIGTERM"); }
+static void on_term(void) { lifecycle_shutdown(SHUTDOWN_WAIT_FOR_CLIENTS, "SIGTERM"); }
 static void on_int(void) { lifecycle_shutdown(SHUTDOWN_WAIT_FOR_SERVERS, "SIGINT"); }
 static void on_quit(void) { lifecycle_shutdown(SHUTDOWN_NOW, "SIGQUIT"); }
 static void on_usr1(void) { db_order_all(self.loop, DB_PAUSE); }
@@ -366,7 +363,9 @@ static bool prepare(struct config *cfg, pid_t *predecessor, char *err, size_t er
 	const struct lifecycle_options *o = &self.options;
 	struct process_user user = { 0 };
 	bool ok = false;
-	if (!process_find_user(cfg->user, &user, err, err_size) || !open_log(cfg, err, err_size))
+	if (!process_find_user(cfg->user, &user, err, err_size) || !open_log(cfg, err, err_size) ||
+	    (o->takeover &&
+	     !process_find_predecessor(cfg->unix_socket_dir, cfg->listen_port, predecessor, err, err_size)))
 		goto end;
 	if (o->daemonize && !*cfg->logfile) {
 		snprintf(err, err_size, "a daemon (-d) needs logfile");

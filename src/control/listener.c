@@ -34,6 +34,7 @@ enum {
 
 struct listener {
 	int fd;
+	int backlog;
 	bool is_unix;
 	bool is_started;
 	struct event ev;
@@ -48,10 +49,10 @@ static struct loop_timer retire_timer; /* until the sockets are closed */
 
 /* --- opening --- */
 
-static struct listener *add(int fd, bool is_unix)
+static struct listener *add(int fd, bool is_unix, const struct net_listen_options *o)
 {
 	struct listener *l = &listeners[n_listeners++];
-	*l = (struct listener){ .fd = fd, .is_unix = is_unix };
+	*l = (struct listener){ .fd = fd, .backlog = o->backlog, .is_unix = is_unix };
 	return l;
 }
 
@@ -101,7 +102,7 @@ static bool open_tcp(const struct config *cfg, const struct net_listen_options *
 	int n = net_listen_tcp(hosts, (uint16_t)cfg->listen_port, o, fds, err, err_size);
 	mem_free(hosts);
 	for (int i = 0; i < n; i++)
-		add(fds[i], false);
+		add(fds[i], false, o);
 	return n >= 0;
 }
 
@@ -138,7 +139,7 @@ static bool open_unix(const struct config *cfg, enum listener_mode mode, uid_t o
 	int fd = net_listen_unix(dir, (uint16_t)cfg->listen_port, o, err, err_size);
 	bool ok = fd >= 0;
 	if (ok) {
-		struct listener *l = add(fd, true);
+		struct listener *l = add(fd, true, o);
 		if (is_file && stat(path, &st) == 0) {
 			l->dev = st.st_dev;
 			l->ino = st.st_ino;
@@ -164,7 +165,7 @@ static bool take_over_activated(const struct net_listen_options *o)
 		fcntl(fd, F_SETFD, FD_CLOEXEC);
 		fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
 		net_tune(fd, &o->tuning);
-		add(fd, net_addr_is_unix(&addr));
+		add(fd, net_addr_is_unix(&addr), o);
 	}
 	unsetenv("LISTEN_PID");
 	unsetenv("LISTEN_FDS");
@@ -233,6 +234,10 @@ void listeners_start(struct loop *loop)
 	loop_timer_init(&retire_timer, loop, on_retired);
 	for (unsigned i = 0; i < n_listeners; i++) {
 		struct listener *l = &listeners[i];
+		/* Who connects to a unix socket sees who called listen() last; that was root, or the parent of a
+		 * daemon. */
+		if (l->is_unix)
+			(void)!listen(l->fd, l->backlog);
 		CHECK(event_assign(&l->ev, loop_base(loop), l->fd, EV_READ | EV_PERSIST, on_connection, l) == 0);
 		CHECK(event_add(&l->ev, NULL) == 0);
 		loop_timer_init(&l->pause, loop, on_pause_over);

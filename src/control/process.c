@@ -97,8 +97,6 @@ static pid_t pid_in(int fd)
 
 bool process_open_pidfile(const char *path, pid_t *predecessor, char *err, size_t err_size)
 {
-	if (predecessor)
-		*predecessor = 0;
 	if (!*path)
 		return true;
 	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
@@ -114,7 +112,7 @@ bool process_open_pidfile(const char *path, pid_t *predecessor, char *err, size_
 		close(fd);
 		return false;
 	}
-	if (predecessor)
+	if (predecessor && pid)
 		*predecessor = pid;
 	pidfile.fd = fd;
 	pidfile.path = mem_strdup(path);
@@ -150,6 +148,54 @@ void process_remove_pidfile(void)
 	mem_free(pidfile.path);
 	pidfile.fd = -1;
 	pidfile.path = NULL;
+}
+
+/* --- predecessor --- */
+
+/* What the kernel calls the program: a file of /proc of a few letters. */
+static bool program_of(const char *process, char *name, size_t size)
+{
+	char path[64];
+	snprintf(path, sizeof path, "/proc/%s/comm", process);
+	FILE *f = fopen(path, "re");
+	bool ok = f && fgets(name, (int)size, f);
+	if (f)
+		fclose(f);
+	return ok;
+}
+
+/* SIGTERM will go to that process: it must be one like ourselves, and not whatever else has made such a socket. */
+static bool is_our_kind(pid_t pid)
+{
+	char number[16], mine[64], other[64];
+	snprintf(number, sizeof number, "%d", (int)pid);
+	return pid > 1 && program_of("self", mine, sizeof mine) && program_of(number, other, sizeof other) &&
+	       strcmp(mine, other) == 0;
+}
+
+bool process_find_predecessor(const char *socket_dir, int port, pid_t *predecessor, char *err, size_t err_size)
+{
+	struct sockaddr_un to = { .sun_family = AF_UNIX };
+	struct ucred peer = { 0 };
+	socklen_t len = sizeof peer;
+	*predecessor = 0;
+	int n = snprintf(to.sun_path, sizeof to.sun_path, "%s/.s.PGSQL.%d", socket_dir, port);
+	if (socket_dir[0] != '/' || n < 0 || (size_t)n >= sizeof to.sun_path)
+		return true;
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	bool found = fd >= 0 && connect(fd, (struct sockaddr *)&to, sizeof to) == 0 &&
+	             getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0;
+	if (fd >= 0)
+		close(fd);
+	if (!found)
+		return true;
+	if (is_our_kind(peer.pid)) {
+		*predecessor = peer.pid;
+		return true;
+	}
+	snprintf(err, err_size, "\"%s\" belongs to another program (process %d), which cannot be taken over from",
+	         to.sun_path, (int)peer.pid);
+	return false;
 }
 
 /* --- daemon --- */

@@ -266,7 +266,12 @@ static int listen_inet(const struct net_addr *addr, const struct net_listen_opti
 		set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
 	set_unless_zero(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, options->defer_accept_s);
 	net_tune(fd, &options->tuning);
-	return bind_and_listen(fd, addr, options, err, err_size);
+	fd = bind_and_listen(fd, addr, options, err, err_size);
+	/* Who binds to the port without saying so too still finds it in use; a successor (-R) of the same user may
+	 * join. */
+	if (fd >= 0)
+		set_option(fd, SOL_SOCKET, SO_REUSEPORT, 1);
+	return fd;
 }
 
 /* Where the sockets of one net_listen_tcp() gather. */

@@ -583,13 +583,13 @@ def test_shutdown(cluster, command):
         proxy.check_log()
 
 
-def test_term_lets_transactions_end(cluster):
+def test_int_lets_transactions_end(cluster):
     with Pgweir(cluster) as proxy:
         idle, busy = proxy.connect(), proxy.connect()
         idle.query("select 1")
         busy.query("begin")
         busy.query("select txid_current()")
-        proxy.process.send_signal(signal.SIGTERM)
+        proxy.process.send_signal(signal.SIGINT)
         assert [m.fields["C"] for m in idle.read_to_end() if m.type == "E"] == ["57P01"]
         with pytest.raises(OSError):
             socket.create_connection(("127.0.0.1", proxy.port), 5)
@@ -601,7 +601,47 @@ def test_term_lets_transactions_end(cluster):
         proxy.check_log()
 
 
-@pytest.mark.parametrize("signals", [[signal.SIGQUIT], [signal.SIGTERM, signal.SIGTERM], [signal.SIGINT, signal.SIGTERM]])
+def refuses_connections(proxy):
+    try:
+        socket.create_connection(("127.0.0.1", proxy.port), 5).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+def test_term_waits_for_clients(cluster):
+    """They go on as if nothing were, new work included; SIGINT ends the waiting."""
+    with Pgweir(cluster) as proxy:
+        leaving, staying = proxy.connect(), proxy.connect()
+        leaving.query("select 1")
+        proxy.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: refuses_connections(proxy), "nobody new is taken")
+        for client in (leaving, staying):
+            assert client.query("begin; select txid_current(); commit").tags[-1] == "COMMIT"
+        leaving.close()
+        assert staying.value("select 'still here'") == "still here"
+        proxy.process.send_signal(signal.SIGINT)
+        assert [m.fields["C"] for m in staying.read_to_end() if m.type == "E"] == ["57P01"]
+        assert proxy.process.wait(30) == 0
+        proxy.exit_status = 0
+        proxy.check_log()
+
+
+def test_term_ends_with_the_last_client(cluster):
+    with Pgweir(cluster) as proxy:
+        client = proxy.connect()
+        client.query("select 1")
+        proxy.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: refuses_connections(proxy), "nobody new is taken")
+        assert client.value("select 1") == "1"
+        client.close()
+        assert proxy.process.wait(30) == 0
+        proxy.exit_status = 0
+        proxy.check_log()
+
+
+@pytest.mark.parametrize("signals", [[signal.SIGQUIT], [signal.SIGTERM, signal.SIGTERM], [signal.SIGINT, signal.SIGTERM],
+                                     [signal.SIGINT, signal.SIGINT]])
 def test_ends_at_once(cluster, signals):
     with Pgweir(cluster) as proxy:
         busy = proxy.connect()
@@ -679,7 +719,7 @@ def test_console_in_a_storm(pgweir):
 
 
 @pytest.mark.threads
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGQUIT])
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGQUIT])
 def test_end_in_a_storm(cluster, how):
     """Questions between threads are under way when the threads are to end."""
     proxy = Pgweir(cluster, settings={"max_client_conn": 200, "stats_period": 1}, http=True)

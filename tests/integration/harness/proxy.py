@@ -3,7 +3,7 @@
     with Pgweir(cluster, settings={"default_pool_size": 5}) as proxy:
         proxy.query("select 1")
 
-Leaving the block stops it with SIGTERM and fails on a sanitizer's report, a failed CHECK, an exit status other than 0, a
+Leaving the block stops it with SIGINT and fails on a sanitizer's report, a failed CHECK, an exit status other than 0, a
 server connection left in a transaction after the last client has gone, and one that outlives the process."""
 import json
 import os
@@ -163,7 +163,7 @@ class Pgweir(Endpoint):
         if self.process:
             end(self.process, signal.SIGKILL)
 
-    def stop(self, how=signal.SIGTERM):
+    def stop(self, how=signal.SIGINT):
         """Ends it and checks how it went."""
         if self.process is None or self.exit_status is not None:
             return
