@@ -35,6 +35,8 @@ struct limit *limit_get(enum limit_kind kind, const void *name, size_t name_len)
 /* One more, unless `most` are there already; most <= 0 is no limit. */
 static inline bool limit_take(_Atomic int *n, int most)
 {
+	if (most > 0 && atomic_load_explicit(n, memory_order_relaxed) >= most)
+		return false;
 	int before = atomic_fetch_add(n, 1);
 	if (most <= 0 || before < most)
 		return true;

@@ -64,6 +64,7 @@ struct pool {
 	uint32_t failed_epoch;      /* the cluster's role epoch at that failure; a role change lifts the pause */
 	struct pgerr last_error;    /* of that failure */
 	bool failing;
+	uint64_t full_until_us; /* its own size is used up: to ask for one more before then is in vain */
 	struct pool_use use;
 	size_t key_len;
 	char key[];

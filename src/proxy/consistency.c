@@ -67,7 +67,7 @@ enum choice consistency_choose(struct client *c, struct host **host)
 	struct cluster *cl = c->du->db->cluster;
 	struct balance_candidate candidates[CLUSTER_MAX_HOSTS];
 	enum consistency level = level_of(c);
-	uint64_t need = UINT64_MAX, now = mono_now_us(), wait = c->routing.replica_wait_us;
+	uint64_t need = UINT64_MAX, now = loop_now_us(c->worker->loop), wait = c->routing.replica_wait_us;
 	const struct server *kept = c->kept[ROLE_REPLICA]; /* session mode: its own replica, or the primary */
 	bool worth_waiting = false;
 	unsigned n = 0;

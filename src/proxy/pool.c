@@ -153,12 +153,18 @@ static void app_leave(struct server *s)
 }
 
 /* The oldest of those who wait for a server and not for their own application's others. */
-static struct client *first_waiter(struct pool *p)
+static COLD struct client *first_below_limit(struct pool *p)
 {
 	struct client *c = TAILQ_FIRST(&p->waiters);
 	while (c && app_is_at_limit(p, c))
 		c = TAILQ_NEXT(c, wait);
 	return c;
+}
+
+/* Without a limited application here it is the oldest (a limit that only others have reached is met by app_take()). */
+static inline struct client *first_waiter(struct pool *p)
+{
+	return LIKELY(LIST_EMPTY(&p->apps)) ? TAILQ_FIRST(&p->waiters) : first_below_limit(p);
 }
 
 static unsigned count_waiters(struct pool *p)
@@ -175,7 +181,8 @@ static unsigned count_waiters(struct pool *p)
 static void note_waiting(struct pool *p)
 {
 	struct client *first = first_waiter(p);
-	atomic_store(&p->budget->waiting_since[p->worker->index], first ? first->wait_since_us : 0);
+	atomic_store_explicit(&p->budget->waiting_since[p->worker->index], first ? first->wait_since_us : 0,
+	                      memory_order_release);
 }
 
 static void note_idle(struct pool *p)
@@ -274,9 +281,11 @@ void pool_wait(struct pool *p, struct client *c)
 	c->wait_since_us = now;
 	c->wait_notified = false;
 	TAILQ_INSERT_TAIL(&p->waiters, c, wait);
-	p->n_waiters++;
-	note_waiting(p);
-	pool_grow(p);
+	/* Who was the first of several is so still. */
+	if (p->n_waiters++ == 0 || !LIST_EMPTY(&p->apps))
+		note_waiting(p);
+	if (now > p->full_until_us || p->n_idle)
+		pool_grow(p);
 }
 
 void pool_unwait(struct pool *p, struct client *c)
@@ -497,8 +506,8 @@ static void on_donate(struct loop *loop, struct loop_msg *msg)
 	mem_free(m);
 }
 
-/* Another worker's idle connection is better than none: ask for it. */
-static void ask_for_donation(struct pool *p)
+/* Another worker's idle connection is better than none: ask for it.  False: there is none. */
+static bool ask_for_donation(struct pool *p)
 {
 	for (unsigned i = 0; i < workers_count(); i++) {
 		if (i == p->worker->index || !atomic_load_explicit(&p->budget->idle[i], memory_order_relaxed))
@@ -509,8 +518,9 @@ static void ask_for_donation(struct pool *p)
 		};
 		memcpy(m->key, p->key, p->key_len);
 		loop_post(m->giver->loop, &m->msg);
-		return;
+		return true;
 	}
+	return false;
 }
 
 static void close_idle(struct server *s, const char *why);
@@ -533,6 +543,15 @@ static bool may_connect_now(const struct pool *p)
 	return loop_now_us(p->worker->loop) >= p->retry_at_us;
 }
 
+/* Whoever waits next need not ask again, until a server of the pool goes, or the next tick; where other workers have a
+ * part in it, in this turn only. */
+static void note_full(struct pool *p)
+{
+	int size = size_now(p);
+	if (size > 0 && atomic_load_explicit(&p->budget->connections, memory_order_relaxed) >= size)
+		p->full_until_us = workers_count() > 1 ? loop_now_us(p->worker->loop) : UINT64_MAX;
+}
+
 void pool_grow(struct pool *p)
 {
 	while (!p->du->paused && count_waiters(p) > p->n_connecting + p->n_checking &&
@@ -540,7 +559,8 @@ void pool_grow(struct pool *p)
 		if (!budget_take(p)) {
 			if (makes_room(p))
 				return; /* and has called us */
-			ask_for_donation(p);
+			if (!ask_for_donation(p))
+				note_full(p);
 			return;
 		}
 		unsigned before = p->n_connecting;
@@ -570,6 +590,7 @@ bool pool_pin(struct server *s)
 	if (!limit_take(&p->budget->pinned, max_pinned(p)))
 		return false;
 	s->pinned = true;
+	p->full_until_us = 0;
 	atomic_fetch_sub(&p->budget->connections, 1);
 	pool_grow(p);
 	return true;
@@ -632,6 +653,7 @@ void pool_on_server_gone(struct server *s)
 		TAILQ_REMOVE(&p->others, s, link);
 		p->n_others--;
 	}
+	p->full_until_us = 0;
 	app_leave(s);
 	if (s->checking)
 		pool_check_done(s);
@@ -757,6 +779,7 @@ static void keep_minimum(struct pool *p)
 
 void pool_tick(struct pool *p, uint64_t now_us)
 {
+	p->full_until_us = 0;
 	expire_waiters(p, now_us);
 	expire_logins(p, now_us);
 	if (host_role(p->host) != HOST_PRIMARY)

@@ -32,12 +32,18 @@
 
 /* A kept server that is not at work is read only while no other one is: what it says of itself must not come in the
  * middle of an answer. */
-static void watch_kept(struct client *c, bool on)
+static COLD void watch_each_kept(struct client *c, bool on)
 {
 	for (int i = 0; i < 2; i++) {
 		if (c->kept[i] && c->kept[i] != c->srv)
 			stream_want_read(&c->kept[i]->stream, on);
 	}
+}
+
+static inline void watch_kept(struct client *c, bool on)
+{
+	if (UNLIKELY(c->kept[0] || c->kept[1]))
+		watch_each_kept(c, on);
 }
 
 void relay_link(struct client *c, struct server *s)
