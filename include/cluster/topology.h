@@ -85,12 +85,18 @@ struct cluster {
 	_Atomic uint64_t want_until_us;    /* ... until then */
 	_Atomic uint64_t want_shown_round; /* B1: the same for shown_round of the hosts */
 	_Atomic uint64_t want_shown_until_us;
-	_Atomic(unsigned) runners_ahead; /* B1: standbys that show for long already what the primary does not */
-	_Atomic bool serving;            /* the monitor works on that, and will look at both again before it stops */
-	_Atomic bool woken;              /* the monitor has been told and has not looked yet */
-	struct loop_msg wake;            /* the monitor's; posted at most once at a time */
-	void *monitor;                   /* the monitor's own part, owned and used by its thread */
-	LIST_ENTRY(cluster) link;        /* in the registry */
+	_Atomic(unsigned) runners_ahead;    /* B1: standbys that show for long already what the primary does not */
+	_Atomic uint64_t want_sample_round; /* the same for a sample of the primary alone */
+	_Atomic uint64_t want_sample_until_us;
+	/* The newest sample.  sample_turn is odd while the monitor writes the others; a reader wants it even and
+	 * unchanged. */
+	_Atomic uint32_t sample_turn, sample_timeline;
+	_Atomic uint64_t sample_round, sample_lsn, sample_system;
+	_Atomic bool serving;     /* the monitor works on that, and will look at both again before it stops */
+	_Atomic bool woken;       /* the monitor has been told and has not looked yet */
+	struct loop_msg wake;     /* the monitor's; posted at most once at a time */
+	void *monitor;            /* the monitor's own part, owned and used by its thread */
+	LIST_ENTRY(cluster) link; /* in the registry */
 };
 
 /* --- registry: any thread, takes a mutex; at start-up, reload and login only --- */
@@ -152,6 +158,15 @@ static inline uint64_t host_catchup_us(const struct host *h)
  * monitor already knows; otherwise it wakes the monitor, which samples and polls until all standbys are that fresh. */
 void cluster_want_round(struct cluster *c, uint64_t need_round, uint64_t until_us);
 
+/* The newest answered sample of the primary's position; round 0: none since it has become the primary. */
+struct cluster_sample {
+	uint64_t round, lsn, system_identifier;
+	uint32_t timeline;
+};
+struct cluster_sample cluster_last_sample(struct cluster *c);
+/* Somebody waits for a sample of a round newer than `round`, whether or not there are standbys. */
+void cluster_want_sample(struct cluster *c, uint64_t round, uint64_t until_us);
+
 /* B1: somebody whose answers of a standby, up to that round, the primary must show waits for that to be found out. */
 void cluster_want_shown(struct cluster *c, uint64_t round, uint64_t until_us);
 /* What the standby has answered by the round `read_round` is shown by the primary too. */
@@ -193,6 +208,7 @@ static inline void cluster_listener_set_waiting(struct cluster_listener *l, bool
 /* --- for the monitor (and for tests that play its part) --- */
 enum cluster_news { NEWS_ROLES, NEWS_ROUND };
 void cluster_notify(enum cluster_news news);
+void cluster_publish_sample(struct cluster *c, const struct cluster_sample *sample);
 uint64_t cluster_begin_round(struct cluster *c); /* B6: call it before the sample is sent */
 /* Publishes roles: role[i] for each host, primary may be NULL.  Bumps role_epoch and notifies if anything changed. */
 bool cluster_publish_roles(struct cluster *c, const enum host_role role[], struct host *primary);

@@ -77,6 +77,12 @@ enum client_tx {
 };
 
 enum server_role { ROLE_PRIMARY, ROLE_REPLICA };
+/* What WAIT_FRESH waits for. */
+enum client_awaits {
+	AWAIT_FRESH,  /* a standby that is fresh as of a round later than need_round */
+	AWAIT_SHOWN,  /* B1: a primary that shows what the transaction has read on a standby */
+	AWAIT_SAMPLE, /* a sample of the primary later than need_round: for a causal token */
+};
 enum copy_state { COPY_NONE, COPY_IN, COPY_BOTH };
 
 /* What the running segment is about; reset at its end. */
@@ -92,7 +98,6 @@ struct client_segment {
 	bool large;            /* has a message that streams through */
 	bool doubted;          /* runs code that may not be what the facts say */
 	bool welcome;          /* no request: the client waits for its greeting */
-	bool awaits_shown;     /* B1: it waits for the primary to show what its transaction has read */
 	bool after;            /* its answer is out; a question of ours is with the server (afterstep.h) */
 	bool after_failed;     /* that question has failed once */
 	bool after_torn;       /* a row of its answer could not be read */
@@ -160,7 +165,9 @@ struct client {
 	struct application *measured_as; /* borrowed from the worker; proxy/measure.h */
 	uint64_t log_min_us;             /* log_min_duration as it holds for this client */
 	uint64_t sent_bytes;             /* to the client */
-	uint64_t need_round;             /* WAIT_FRESH: a standby must be fresh as of later than this */
+	enum client_awaits awaits;       /* WAIT_FRESH: what; since when it does, after a first look */
+	uint64_t need_round;             /* WAIT_FRESH: the round that must be passed */
+	bool has_token;                  /* a causal token was given: its positions hold at level `eventual` too */
 	uint64_t wait_since_us, connected_us, request_us, xact_us, fresh_deadline_us, primary_deadline_us;
 	struct client_stmts stmts;
 	struct sqlname *sqlnames;    /* owned: what PREPARE has named (sqlprep.h) */

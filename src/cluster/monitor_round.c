@@ -129,6 +129,11 @@ void mon_on_sample(struct mon_host *h, uint64_t insert, uint64_t flush, uint64_t
 	if (h != mc->primary)
 		return;
 	wal_rounds_add(&mc->rounds, &r);
+	cluster_publish_sample(mc->c, &(struct cluster_sample){ .round = r.round,
+	                                                        .lsn = r.target,
+	                                                        .system_identifier = h->facts.system_identifier,
+	                                                        .timeline = h->facts.timeline });
+	news = atomic_load_explicit(&mc->c->want_sample_until_us, memory_order_seq_cst) > now_us;
 	for (unsigned i = 0; i < mc->c->n_hosts; i++) {
 		struct mon_host *s = &mc->hosts[i];
 		if (!is_poll_worthy(s))
@@ -199,6 +204,7 @@ static void adopt_primary(struct mon_cluster *mc, struct mon_host *primary, uint
 	mc->last_primary = primary;
 	if (another) {
 		mc->rounds.n = 0;
+		cluster_publish_sample(mc->c, &(struct cluster_sample){ 0 });
 		dbfacts_distrust(mc->c);
 	}
 	for (unsigned i = 0; i < mc->c->n_hosts; i++) {
@@ -246,10 +252,9 @@ static void note_due(struct mon_cluster *mc, uint64_t at_us)
 		mc->due_us = at_us;
 }
 
-static void step_sample(struct mon_cluster *mc, uint64_t now_us)
+static void step_sample(struct mon_cluster *mc, uint64_t want, uint64_t now_us)
 {
 	struct mon_host *p = mc->primary;
-	uint64_t want = atomic_load_explicit(&mc->c->want_round, memory_order_seq_cst);
 	if (cluster_round(mc->c) > want || !mon_host_can_send(p))
 		return;
 	if (now_us < mc->sampled_us + ROUND_GAP_US) {
@@ -342,9 +347,11 @@ void mon_cluster_step(struct mon_cluster *mc, uint64_t now_us)
 		step_host(&mc->hosts[i], now_us);
 	bool demand = update_serving(mc, now_us);
 	if (demand) {
-		step_sample(mc, now_us);
+		step_sample(mc, atomic_load_explicit(&mc->c->want_round, memory_order_seq_cst), now_us);
 		step_nudge(mc, now_us);
 	}
+	if (mc->primary && atomic_load_explicit(&mc->c->want_sample_until_us, memory_order_seq_cst) > now_us)
+		step_sample(mc, atomic_load_explicit(&mc->c->want_sample_round, memory_order_seq_cst), now_us);
 	step_polls(mc, now_us, demand);
 	mon_early_step(mc, now_us);
 	for (unsigned i = 0; i < mc->c->n_hosts; i++)

@@ -214,6 +214,37 @@ void cluster_want_round(struct cluster *c, uint64_t need_round, uint64_t until_u
 		cluster_wake_monitor(c);
 }
 
+void cluster_want_sample(struct cluster *c, uint64_t round, uint64_t until_us)
+{
+	raise_to(&c->want_sample_until_us, until_us);
+	(void)raise_to(&c->want_sample_round, round);
+	cluster_wake_monitor(c);
+}
+
+void cluster_publish_sample(struct cluster *c, const struct cluster_sample *sample)
+{
+	atomic_fetch_add_explicit(&c->sample_turn, 1, memory_order_seq_cst);
+	atomic_store_explicit(&c->sample_round, sample->round, memory_order_seq_cst);
+	atomic_store_explicit(&c->sample_lsn, sample->lsn, memory_order_seq_cst);
+	atomic_store_explicit(&c->sample_system, sample->system_identifier, memory_order_seq_cst);
+	atomic_store_explicit(&c->sample_timeline, sample->timeline, memory_order_seq_cst);
+	atomic_fetch_add_explicit(&c->sample_turn, 1, memory_order_seq_cst);
+}
+
+struct cluster_sample cluster_last_sample(struct cluster *c)
+{
+	struct cluster_sample s;
+	uint32_t turn;
+	do {
+		turn = atomic_load_explicit(&c->sample_turn, memory_order_seq_cst);
+		s.round = atomic_load_explicit(&c->sample_round, memory_order_seq_cst);
+		s.lsn = atomic_load_explicit(&c->sample_lsn, memory_order_seq_cst);
+		s.system_identifier = atomic_load_explicit(&c->sample_system, memory_order_seq_cst);
+		s.timeline = atomic_load_explicit(&c->sample_timeline, memory_order_seq_cst);
+	} while (turn % 2 || turn != atomic_load_explicit(&c->sample_turn, memory_order_seq_cst));
+	return s;
+}
+
 void cluster_want_shown(struct cluster *c, uint64_t round, uint64_t until_us)
 {
 	raise_to(&c->want_shown_until_us, until_us);

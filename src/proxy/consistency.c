@@ -16,6 +16,8 @@ static enum consistency level_of(const struct client *c)
 	enum consistency level =
 	    c->seg.consistency >= 0 ? (enum consistency)c->seg.consistency : c->routing.consistency;
 	/* Who may write reads in order to write back. */
+	if (c->has_token && level < CONSISTENCY_SESSION)
+		level = CONSISTENCY_SESSION;
 	bool may_write = c->tx != CTX_NONE && c->begin.read_only != SQL_YES;
 	return may_write && level < c->routing.transaction_consistency ? c->routing.transaction_consistency : level;
 }
@@ -138,8 +140,8 @@ enum choice consistency_may_move(struct client *c, const struct host *primary)
 	if (!matters || host_is_shown(standby, c->read_round))
 		return CHOICE_HOST;
 	uint64_t now = mono_now_us(), wait = c->routing.replica_wait_us;
-	if (!c->seg.awaits_shown) {
-		c->seg.awaits_shown = true;
+	if (c->awaits != AWAIT_SHOWN) {
+		c->awaits = AWAIT_SHOWN;
 		c->fresh_deadline_us = now + (wait > SHOWN_WAIT_US ? wait : SHOWN_WAIT_US);
 	}
 	return now < c->fresh_deadline_us ? CHOICE_WAIT : CHOICE_NONE;
@@ -167,9 +169,15 @@ void consistency_note_answer(struct client *c, struct host *host, bool is_primar
 
 static bool became_fresh(const struct client *c)
 {
-	const struct cluster *cl = c->du->db->cluster;
-	if (c->seg.awaits_shown)
+	struct cluster *cl = c->du->db->cluster;
+	switch (c->awaits) {
+	case AWAIT_FRESH:
+		break;
+	case AWAIT_SHOWN:
 		return host_is_shown(c->read_host, c->read_round);
+	case AWAIT_SAMPLE:
+		return cluster_last_sample(cl).round > c->need_round;
+	}
 	for (unsigned i = 0; i < cl->n_hosts; i++) {
 		if (host_role(&cl->hosts[i]) == HOST_REPLICA && host_is_fresh(&cl->hosts[i], c->need_round))
 			return true;
@@ -183,12 +191,18 @@ void consistency_wait(struct client *c)
 	client_set_state(c, CLIENT_WAIT_FRESH);
 	c->wait_since_us = loop_now_us(w->loop);
 	TAILQ_INSERT_TAIL(&w->fresh_wait, c, wait);
-	w->stats.total.fresh_waits++;
+	w->stats.total.fresh_waits += c->awaits == AWAIT_FRESH;
 	cluster_listener_set_waiting(&w->listener, true);
-	if (c->seg.awaits_shown)
-		cluster_want_shown(c->du->db->cluster, c->read_round, c->fresh_deadline_us);
-	else
+	switch (c->awaits) {
+	case AWAIT_FRESH:
 		cluster_want_round(c->du->db->cluster, c->need_round, c->fresh_deadline_us);
+		break;
+	case AWAIT_SHOWN:
+		cluster_want_shown(c->du->db->cluster, c->read_round, c->fresh_deadline_us);
+		break;
+	case AWAIT_SAMPLE:
+		cluster_want_sample(c->du->db->cluster, c->need_round, c->fresh_deadline_us);
+	}
 	uint64_t now = mono_now_us();
 	if (became_fresh(c)) {
 		loop_timer_start(&w->fresh_timer, 1); /* between the look and the flag: no message will come for it */
@@ -213,7 +227,10 @@ void consistency_wake(struct worker *w)
 	while (n-- && (c = TAILQ_FIRST(&w->fresh_wait))) {
 		TAILQ_REMOVE(&w->fresh_wait, c, wait);
 		client_set_state(c, CLIENT_IDLE);
-		relay_request(c);
+		if (c->awaits == AWAIT_SAMPLE)
+			client_process(c);
+		else
+			relay_request(c);
 	}
 }
 

@@ -10,6 +10,7 @@
 #include "proxy/relay_priv.h"
 #include "proxy/settings.h"
 #include "proxy/sqlprep.h"
+#include "proxy/token.h"
 #include "proxy/tracking.h"
 #include "proxy/worker.h"
 #include "sql/shapes.h"
@@ -70,6 +71,16 @@ static void do_setting(struct client *c, const struct sql_stmt *stmt, struct ans
 	struct conf_routing *at = stmt->verb == SQL_SET_LOCAL ? &c->tx_routing : &c->session_routing;
 	if (str_has_prefix(key, STR("pgweir.")))
 		key = (struct str){ key.p + 7, key.n - 7 };
+	if (str_eq(key, STR("causal_token"))) {
+		a->tag = stmt->verb == SQL_SHOW ? "SHOW" : stmt->verb == SQL_RESET ? "RESET" : "SET";
+		if (stmt->verb == SQL_SHOW) {
+			a->column = mem_strdup(stmt->name);
+			a->value = token_show(c);
+		} else if (stmt->verb != SQL_RESET && stmt->value) {
+			token_take(c);
+		}
+		return;
+	}
 	if (stmt->verb == SQL_SHOW && strcmp(stmt->name, "application_name") == 0) {
 		a->tag = "SHOW";
 		a->column = mem_strdup(stmt->name);

@@ -23,6 +23,7 @@
 #include "proxy/pool.h"
 #include "proxy/relay_priv.h"
 #include "proxy/settings.h"
+#include "proxy/token.h"
 #include "proxy/tracking.h"
 #include "proxy/worker.h"
 #include "sql/shapes.h"
@@ -410,6 +411,7 @@ static void begin_segment(struct client *c, const struct plan *plan, const struc
 	c->arrived_round = cluster_round(c->du->db->cluster);
 	client_stmts_clear_sent(&c->stmts, &c->worker->texts);
 	c->fresh_deadline_us = 0;
+	c->awaits = AWAIT_FRESH;
 	c->primary_deadline_us = 0;
 }
 
@@ -511,6 +513,17 @@ bool relay_next_segment(struct client *c)
 		client_close(c, &plan.error, plan.error.message);
 		return false;
 	case PLAN_LOCAL:
+		switch (token_look(c, seg, &plan.error)) {
+		case CAUSAL_READY:
+			break;
+		case CAUSAL_WAIT:
+			relay_drop_scan(c);
+			consistency_wait(c);
+			return false;
+		case CAUSAL_BAD:
+			plan.action = PLAN_REJECT;
+		}
+		return answer_locally(c, seg, &plan);
 	case PLAN_REJECT:
 		return answer_locally(c, seg, &plan);
 	case PLAN_CONTINUE:
@@ -973,7 +986,8 @@ void relay_on_server_lost(struct server *s, const char *why)
 		client_close(c, &err, why);
 		return;
 	}
-	if (c->state == CLIENT_IDLE && !c->pins && !s->fatal_shown) {
+	bool idle = c->state == CLIENT_IDLE || (c->state == CLIENT_WAIT_FRESH && c->awaits == AWAIT_SAMPLE);
+	if (idle && !c->pins && !s->fatal_shown) {
 		lost_while_idle(c, s, &err);
 		return;
 	}
