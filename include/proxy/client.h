@@ -108,7 +108,9 @@ struct client_segment {
 	uint16_t shown_msgs;   /* messages whose replies have reached the client */
 	uint16_t settled_msgs; /* retried: so many were answered before, shown or not: their Parse has happened */
 	uint16_t next_msg;     /* index for the next message emitted */
-	uint32_t flags, pins;  /* of what is executed */
+	uint32_t check_no;     /* columns.h: stmt_texts.checks, or 0: nothing was asked */
+	size_t checking;      /* columns.h: bytes of the segment, all of which wait for an answer about columns; or 0 */
+	uint32_t flags, pins; /* of what is executed */
 	uint64_t started_us, sent_us;
 	uint64_t rows, sent_before; /* of its answer; client.sent_bytes when it began */
 	struct sql_shape *shape;    /* owned reference or NULL: to correct its class after a refusal */

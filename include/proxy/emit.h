@@ -13,6 +13,7 @@
 
 enum emit_result {
 	EMIT_SENT,
+	EMIT_CHECKS, /* only what stands before the client's messages; emit_checked() is due when it is answered */
 	EMIT_BROKEN, /* the server's connection failed: it was closed, and the client has been told or retried */
 };
 
@@ -20,6 +21,8 @@ enum emit_result {
 enum emit_result emit_prelude_only(struct client *c, struct server *s);
 /* Prelude (if any) and segment; takes the segment's mentions (sqlprep.h). */
 enum emit_result emit_segment(struct client *c, struct server *s, struct segment *seg);
+/* The segment whose columns have been asked for: its messages. */
+enum emit_result emit_checked(struct client *c, struct server *s, struct segment *seg);
 /* A query of ours behind the client's transaction, with its Sync; sql: with its NUL.  Its rows go to afterstep_row().
  */
 enum emit_result emit_own_query(struct client *c, struct server *s, struct buf *sql);

@@ -47,6 +47,7 @@ struct stmt_texts {
 	size_t unused_bytes, max_unused_bytes;
 	uint32_t
 	    epoch; /* raised when a plan turns out to be of an older schema: what is prepared of before is suspect */
+	uint32_t checks; /* counts segments in which columns were asked for (columns.h) */
 	unsigned n_unused;
 	void (*shape_unref)(struct sql_shape *);
 };
@@ -81,8 +82,8 @@ struct cstmt {
 	struct cstmt *older;    /* of the same name, CLOSING; owned */
 	struct stmt_text *text; /* owned reference */
 	enum cstmt_state state;
-	bool described; /* the client has been told its columns in an earlier segment */
-	bool failed;    /* CLOSING, and its Parse has failed: the Close behind it settles it */
+	bool failed;   /* CLOSING, and its Parse has failed: the Close behind it settles it */
+	uint64_t told; /* columns.h */
 	uint32_t name_len;
 	char name[];
 };
@@ -92,9 +93,11 @@ struct client_stmts {
 	struct cstmt *last;        /* borrowed from it: the newest of the name asked for last, or NULL */
 	struct stmt_text *unnamed; /* owned reference or NULL: as the server has confirmed it */
 	struct stmt_text
-	    *sent;     /* owned reference or NULL: after all that the running segment has emitted so far, ... */
-	bool has_sent; /* ... if it has emitted a Parse or Close of it, or a Query */
-	bool large;    /* it is one whose text is not kept: only the backend that the client is pinned to has it */
+	    *sent;             /* owned reference or NULL: after all that the running segment has emitted so far, ... */
+	bool has_sent;         /* ... if it has emitted a Parse or Close of it, or a Query */
+	uint64_t unnamed_told; /* columns.h */
+	bool keeps_unnamed;    /* has bound it in another segment than its Parse */
+	bool large; /* it is one whose text is not kept: only the backend that the client is pinned to has it */
 };
 
 void client_stmts_deinit(struct client_stmts *c, struct stmt_texts *t);
@@ -122,6 +125,8 @@ struct sstmt {
 	uint32_t epoch;         /* stmt_texts.epoch at its Parse */
 	uint64_t made_for;      /* settings that it was parsed under (D1): params.hash, 0 when it does not matter */
 	uint32_t used_in;       /* segment number of the last use, so that eviction spares the running segment */
+	uint32_t checked_in;    /* client_segment.check_no in which it was made to see its columns (columns.h) */
+	uint64_t columns;       /* columns.h; 0: unknown */
 };
 TAILQ_HEAD(sstmt_queue, sstmt);
 
@@ -131,6 +136,9 @@ struct server_stmts {
 	unsigned n;
 	uint64_t unnamed_for;      /* as sstmt.made_for */
 	struct stmt_text *unnamed; /* what the backend's unnamed statement says; owned reference or NULL (unknown) */
+	uint64_t unnamed_columns;  /* columns.h; 0: unknown */
+	uint32_t unnamed_no;       /* of its Parse: they count up */
+	uint32_t unnamed_checked;  /* as sstmt.checked_in */
 };
 
 void server_stmts_init(struct server_stmts *s);

@@ -13,6 +13,7 @@ void relay_drop_scan(struct client *c); /* idempotent */
 enum segment_end relay_discard_large(struct client *c, const struct segment *seg);
 bool relay_stream_rest(struct client *c);
 void relay_retry(struct client *c, enum server_role role);
+void relay_checked(struct client *c, struct server *s);
 void relay_after_done(struct client *c, bool failed);
 void relay_segment_done(struct client *c, struct server *s, char status);
 

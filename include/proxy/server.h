@@ -67,26 +67,30 @@ enum request_kind {
 };
 
 enum {
-	REQF_SWALLOW = 1,      /* the reply is not the client's */
-	REQF_PRELUDE = 2,      /* one of the statements that we put before the client's (A1) */
-	REQF_CLIENT_STMT = 8,  /* u.cstmt changes with the outcome */
-	REQF_SERVER_STMT = 16, /* u2.sstmt changes with the outcome */
-	REQF_UNNAMED = 32,     /* the unnamed statement: text is what it becomes */
-	REQF_SQLNAME = 4,      /* Close of a name that SQL made (sqlprep.h) */
-	REQF_ONE_TAG = 256,    /* of its CommandCompletes only the first is the client's: statements of ours follow */
-	REQF_TAG_SEEN = 512,   /* and that has come */
-	REQF_SETTLES = 128,    /* our COMMIT: what was pending is the server's profile now (C7) */
-	REQF_AFTER = 64,       /* swallowed, and its rows are ours (afterstep.h) */
+	REQF_SWALLOW = 1,       /* the reply is not the client's */
+	REQF_PRELUDE = 2,       /* one of the statements that we put before the client's (A1) */
+	REQF_CLIENT_STMT = 8,   /* u.cstmt changes with the outcome */
+	REQF_SERVER_STMT = 16,  /* u2.sstmt changes with the outcome */
+	REQF_UNNAMED = 32,      /* the unnamed statement: text is what it becomes */
+	REQF_SQLNAME = 4,       /* Close of a name that SQL made (sqlprep.h) */
+	REQF_ONE_TAG = 256,     /* of its CommandCompletes only the first is the client's: statements of ours follow */
+	REQF_TAG_SEEN = 512,    /* and that has come */
+	REQF_SETTLES = 128,     /* our COMMIT: what was pending is the server's profile now (C7) */
+	REQF_AFTER = 64,        /* swallowed, and its rows are ours (afterstep.h) */
+	REQF_COLUMNS = 1024,    /* Describe whose answer is to be remembered (columns.h) */
+	REQF_OF_UNNAMED = 4096, /* with it: of the unnamed statement */
+	REQF_OUTDATED = 2048,   /* Bind that is made to fail: the client knows other columns (columns.h) */
 };
 
 struct request {
 	uint8_t kind;        /* enum request_kind */
 	uint16_t flags;      /* REQF_* */
 	uint16_t msg;        /* index of the client's message in its segment, for a repetition */
-	struct cstmt *cstmt; /* borrowed from the client's table; see REQF_CLIENT_STMT */
+	struct cstmt *cstmt; /* borrowed from the client's table; see REQF_CLIENT_STMT, REQF_COLUMNS; or NULL */
 	union {
 		struct sstmt *sstmt;    /* borrowed from this server's table */
 		struct stmt_text *text; /* borrowed: held by the client's table or the segment */
+		uint32_t unnamed_no;    /* REQF_OF_UNNAMED: of server_stmts.unnamed_no */
 	};
 };
 

@@ -123,6 +123,9 @@ void pgerr_set_bad_type(struct pgerr *err, enum frame_side side, uint8_t type);
 
 /* ErrorResponse, or NoticeResponse for what is below ERROR. */
 void msg_put_error(struct wire_writer *w, const struct pgerr *err);
+/* What PostgreSQL says of a prepared statement whose columns have changed: 0A000, and where in its sources. */
+#define PGERR_ROUTINE_OF_OUTDATED_PLAN "RevalidateCachedQuery"
+void msg_put_outdated_plan(struct wire_writer *w);
 
 /* clang-format off */
 #define PGERR_FIELDS(X)                                                                                                \

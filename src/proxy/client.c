@@ -399,6 +399,7 @@ static void drop_failed_segment(struct client *c, const struct pgerr *err)
 		relay_drop_scan(c);
 	}
 	c->emitted = 0;
+	c->seg.checking = 0;
 	c->seg.open = c->seg.kept = false;
 	c->copy = COPY_NONE;
 	client_stmts_clear_sent(&c->stmts, &w->texts);

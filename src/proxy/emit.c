@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include "base/rules.h"
 #include "emit_priv.h"
+#include "proxy/columns.h"
 #include "proxy/database.h"
 #include "proxy/params.h"
 #include "proxy/pins.h"
@@ -16,6 +17,9 @@
 #include "sql/facts.h"
 #include "sql/shapes.h"
 #include "wire/msg.h"
+
+/* A name that no statement has. */
+#define NO_STATEMENT PSTMT_PREFIX "none"
 
 static void emit_begin(struct emit *e, struct client *c, struct server *s)
 {
@@ -99,6 +103,7 @@ static struct sstmt *fresh_entry(struct emit *e, struct stmt_text *text, uint64_
 	struct server_stmts *stmts = &e->s->stmts;
 	struct sstmt *at = server_stmts_find(stmts, text, e->c->segment_no);
 	if (at) {
+		columns_forget_copy(e->s, at);
 		put_close(e, text, NULL);
 	} else {
 		make_room(e);
@@ -111,6 +116,7 @@ static struct sstmt *fresh_entry(struct emit *e, struct stmt_text *text, uint64_
 	at->present = true;
 	at->closing = false;
 	at->made_for = made_for;
+	at->columns = 0;
 	at->epoch = e->s->pool->worker->texts.epoch;
 	return at;
 }
@@ -131,15 +137,31 @@ void emit_put_parse(struct emit *e, struct str name, const struct stmt_text *tex
 uint64_t emit_settings(const struct client *c) { return RULE_BROKEN(D1) ? 0 : c->odd_key ? c->odd_key : c->parse_key; }
 
 /* The statement is on the server, or its Parse is put before what is about to use it. */
-static void ensure_statement(struct emit *e, struct stmt_text *text, uint64_t made_for, unsigned flags)
+static struct sstmt *find_ready(struct emit *e, struct stmt_text *text, uint64_t made_for)
 {
 	struct sstmt *at = server_stmts_find(&e->s->stmts, text, e->c->segment_no);
-	if (at && at->present && at->made_for == made_for && at->epoch == e->s->pool->worker->texts.epoch)
-		return;
-	at = fresh_entry(e, text, made_for);
+	/* In this very segment: not once more. */
+	bool checked = at && e->c->seg.check_no && at->checked_in == e->c->seg.check_no;
+	return at && at->present && at->made_for == made_for &&
+	               (checked || at->epoch == e->s->pool->worker->texts.epoch)
+	           ? at
+	           : NULL;
+}
+
+/* NULL: out of memory. */
+static struct sstmt *put_statement(struct emit *e, struct stmt_text *text, uint64_t made_for, unsigned flags)
+{
+	struct sstmt *at = fresh_entry(e, text, made_for);
 	struct request *r = push(e, REQ_PARSE, REQF_SWALLOW | REQF_SERVER_STMT | flags);
 	r->sstmt = at;
 	put_parse(e, stmt_text_server_name(text), text);
+	return at;
+}
+
+static void ensure_statement(struct emit *e, struct stmt_text *text, uint64_t made_for, unsigned flags)
+{
+	if (!find_ready(e, text, made_for))
+		(void)put_statement(e, text, made_for, flags);
 }
 
 /* --- prelude --- */
@@ -395,6 +417,19 @@ static void have_no_unnamed(struct emit *e)
 	note_unnamed(e, NULL);
 }
 
+static void put_unnamed(struct emit *e, struct stmt_text *text)
+{
+	struct request *r = push(e, REQ_PARSE, REQF_SWALLOW | REQF_UNNAMED);
+	r->text = stmt_text_ref(text);
+	put_parse(e, STR(""), text);
+	note_unnamed(e, text);
+}
+
+static bool has_unnamed(const struct emit *e, const struct stmt_text *text)
+{
+	return e->unnamed == text && e->s->stmts.unnamed_for == emit_settings(e->c);
+}
+
 static void prepare_for(struct emit *e, const struct segment_msg *m)
 {
 	if (!m->text) {
@@ -404,26 +439,97 @@ static void prepare_for(struct emit *e, const struct segment_msg *m)
 	}
 	if (m->name.n) {
 		ensure_statement(e, m->text, emit_settings(e->c), 0);
-	} else if (e->unnamed != m->text || e->s->stmts.unnamed_for != emit_settings(e->c)) {
-		/* Prepared in an earlier segment, on another server perhaps. */
-		struct request *r = push(e, REQ_PARSE, REQF_SWALLOW | REQF_UNNAMED);
-		r->text = stmt_text_ref(m->text);
-		put_parse(e, STR(""), m->text);
-		note_unnamed(e, m->text);
+	} else if (!has_unnamed(e, m->text)) {
+		put_unnamed(e, m->text); /* prepared in an earlier segment, on another server perhaps */
 	}
 }
 
-static void emit_bind(struct emit *e, const uint8_t *p, const struct segment_msg *m, uint16_t index, bool repeated,
-                      size_t whole_len)
+/* --- columns (D3, columns.h) --- */
+
+/* Those of the statement of a Bind on this server; 0: not known. */
+static uint64_t columns_of(struct emit *e, const struct segment_msg *m)
 {
+	const struct sstmt *at = m->name.n ? server_stmts_find(&e->s->stmts, m->text, e->c->segment_no) : NULL;
+	return m->name.n == 0 ? e->s->stmts.unnamed_columns : at ? at->columns : 0;
+}
+
+static void put_question(struct emit *e, struct str name, struct sstmt *at)
+{
+	unsigned flags = REQF_SWALLOW | REQF_COLUMNS | (at ? 0u : (unsigned)REQF_OF_UNNAMED);
+	struct request *r = push(e, REQ_DESCRIBE_STATEMENT, flags);
+	if (at)
+		r->sstmt = at;
+	else
+		r->unnamed_no = e->s->stmts.unnamed_no;
+	ww_begin(&e->ww, MSG_DESCRIBE);
+	ww_u8(&e->ww, MSG_TARGET_STATEMENT);
+	ww_str(&e->ww, name);
+	ww_end(&e->ww);
+}
+
+/* The statement is made anew and its columns are asked for, unless they are known to be those.  True: so it is. */
+static bool put_check(struct emit *e, const struct segment_msg *m, uint64_t relied_on)
+{
+	struct server_stmts *stmts = &e->s->stmts;
+	uint32_t check = e->c->seg.check_no;
+	if (m->name.n == 0) {
+		bool there = has_unnamed(e, m->text);
+		if (there && (stmts->unnamed_columns == relied_on || stmts->unnamed_checked == check))
+			return false;
+		put_unnamed(e, m->text);
+		stmts->unnamed_checked = check;
+		put_question(e, STR(""), NULL);
+		return true;
+	}
+	struct sstmt *at = find_ready(e, m->text, emit_settings(e->c));
+	if (at && (at->columns == relied_on || at->checked_in == check))
+		return false;
+	at = put_statement(e, m->text, emit_settings(e->c), 0);
+	if (!at)
+		return false;
+	at->checked_in = check;
+	put_question(e, stmt_text_server_name(m->text), at);
+	return true;
+}
+
+static bool put_checks(struct emit *e, const struct segment *seg)
+{
+	bool asks = false;
+	for (unsigned i = 0; i < seg->n && e->s->tx != MSG_TX_FAILED; i++) {
+		uint64_t relied_on = columns_relied_on(e->c, seg, i);
+		const struct segment_msg *m = &seg->msgs[i];
+		e->c->stmts.keeps_unnamed |= m->type == MSG_BIND && m->text && m->name.n == 0 && !seg->parses;
+		if (!relied_on)
+			continue;
+		if (!e->c->seg.check_no)
+			e->c->seg.check_no = ++e->s->pool->worker->texts.checks;
+		asks |= put_check(e, m, relied_on);
+	}
+	if (asks) {
+		ww_begin(&e->ww, MSG_FLUSH); /* no entry in the queue: it is not the client's */
+		ww_end(&e->ww);
+	}
+	return asks;
+}
+
+static void emit_bind(struct emit *e, const uint8_t *p, const struct segment *seg, unsigned i, uint16_t index,
+                      bool repeated)
+{
+	const struct segment_msg *m = &seg->msgs[i];
+	size_t whole_len = seg->end == SEGMENT_LARGE && i + 1 == seg->n ? seg->large_len : m->len;
 	prepare_for(e, m);
-	struct request *r = push(e, REQ_BIND, repeated ? REQF_SWALLOW : 0u);
+	uint64_t relied_on = columns_relied_on(e->c, seg, i), columns = relied_on ? columns_of(e, m) : 0;
+	bool outdated = columns && columns != relied_on && e->s->tx != MSG_TX_FAILED;
+	struct request *r = push(e, REQ_BIND, (repeated ? REQF_SWALLOW : 0u) | (outdated ? REQF_OUTDATED : 0u));
 	r->msg = index;
 	e->s->pool->worker->stats.total.binds++;
 	size_t start = buf_len(e->ww.out);
 	ww_begin(&e->ww, MSG_BIND);
 	ww_str(&e->ww, m->portal);
-	put_statement_name(e, m);
+	if (outdated)
+		ww_str(&e->ww, STR(NO_STATEMENT));
+	else
+		put_statement_name(e, m);
 	size_t names = buf_len(e->ww.out) - start;
 	ww_bytes(&e->ww, p + m->off + m->rest, m->len - m->rest);
 	ww_end(&e->ww);
@@ -434,17 +540,49 @@ static void emit_bind(struct emit *e, const uint8_t *p, const struct segment_msg
 	memcpy(buf_head(e->ww.out) + start + 1, &length, sizeof length);
 }
 
-static void emit_describe(struct emit *e, const struct segment_msg *m, uint16_t index, bool repeated)
+/* The Bind of the segment that makes the portal which its i-th message describes. */
+static const struct segment_msg *bind_of(const struct segment *seg, unsigned i)
 {
+	struct str portal = seg->msgs[i].name;
+	while (i-- > 0) {
+		if (seg->msgs[i].type == MSG_BIND && str_eq(seg->msgs[i].portal, portal))
+			return &seg->msgs[i];
+	}
+	return NULL;
+}
+
+/* The answer says of which columns a statement is, and that is not known yet. */
+static void note_columns(struct emit *e, struct request *r, const struct segment_msg *m)
+{
+	if (!m || !m->text)
+		return;
+	if (m->name.n == 0) {
+		/* Few bind it in another segment than its Parse; the others are not to pay for that. */
+		if (r->kind == REQ_DESCRIBE_PORTAL && !e->c->stmts.keeps_unnamed)
+			return;
+		r->flags |= REQF_COLUMNS | REQF_OF_UNNAMED;
+		r->unnamed_no = e->s->stmts.unnamed_no;
+		return;
+	}
+	struct sstmt *at = server_stmts_find(&e->s->stmts, m->text, e->c->segment_no);
+	struct cstmt *named = client_stmts_find(&e->c->stmts, m->name);
+	if (!at || !named || (at->columns && at->columns == named->told))
+		return;
+	r->flags |= REQF_COLUMNS;
+	r->sstmt = at;
+	r->cstmt = named;
+}
+
+static void emit_describe(struct emit *e, const struct segment *seg, unsigned i, uint16_t index, bool repeated)
+{
+	const struct segment_msg *m = &seg->msgs[i];
 	bool statement = m->target == MSG_TARGET_STATEMENT;
 	if (statement)
 		prepare_for(e, m);
-	struct cstmt *told = statement && m->name.n ? client_stmts_find(&e->c->stmts, m->name) : NULL;
-	if (told)
-		told->described = true;
 	struct request *r =
 	    push(e, statement ? REQ_DESCRIBE_STATEMENT : REQ_DESCRIBE_PORTAL, repeated ? REQF_SWALLOW : 0u);
 	r->msg = index;
+	note_columns(e, r, statement ? m : bind_of(seg, i));
 	ww_begin(&e->ww, MSG_DESCRIBE);
 	ww_u8(&e->ww, m->target);
 	if (statement)
@@ -480,7 +618,7 @@ static void emit_close(struct emit *e, const struct segment_msg *m, uint16_t ind
 	ww_u8(&e->ww, m->target);
 	bool untracked = e->c->pins & SQL_PIN_PREPARED && !str_has_prefix(m->name, STR(PSTMT_PREFIX));
 	if (statement && m->name.n && !own && (known || !untracked))
-		ww_str(&e->ww, STR(PSTMT_PREFIX "none"));
+		ww_str(&e->ww, STR(NO_STATEMENT));
 	else
 		ww_str(&e->ww, m->name);
 	ww_end(&e->ww);
@@ -562,11 +700,10 @@ static void emit_message(struct emit *e, const struct segment *seg, unsigned i, 
 			emit_large_parse(e, p, m, index);
 		return;
 	case MSG_BIND:
-		emit_bind(e, p, m, index, repeated,
-		          seg->end == SEGMENT_LARGE && i + 1 == seg->n ? seg->large_len : m->len);
+		emit_bind(e, p, seg, i, index, repeated);
 		return;
 	case MSG_DESCRIBE:
-		emit_describe(e, m, index, repeated);
+		emit_describe(e, seg, i, index, repeated);
 		return;
 	case MSG_CLOSE:
 		emit_close(e, m, index, repeated);
@@ -656,12 +793,16 @@ static enum emit_result send_query(struct client *c, struct server *s, const str
 }
 
 /* The Bind of a known segment names a statement of the client's, which this server has. */
-static bool is_ready_to_bind(const struct client *c, struct server *s, const struct segment_msg *bind)
+static bool is_ready_to_bind(struct client *c, struct server *s, const struct segment_msg *bind, unsigned n)
 {
 	if (bind->name.n == 0)
 		return false;
 	struct sstmt *at = server_stmts_find(&s->stmts, bind->text, c->segment_no);
-	return at && at->present && at->made_for == emit_settings(c) && at->epoch == s->pool->worker->texts.epoch;
+	if (!at || !at->present || at->made_for != emit_settings(c) || at->epoch != s->pool->worker->texts.epoch)
+		return false;
+	/* The client was told these columns, or is told no other ones now and relies on none. */
+	const struct cstmt *named = client_stmts_recall(&c->stmts, bind->name);
+	return named && (named->told ? named->told == at->columns : n == 3);
 }
 
 /* Bind with our name for the statement, and behind it all the rest as it is. */
@@ -710,6 +851,20 @@ static enum emit_result put_segment(struct client *c, struct server *s, struct s
 	}
 	if (seg->flags & SQL_F_SHOWS_PREPARED)
 		close_ours(&e);
+	if (put_checks(&e, seg)) {
+		c->seg.checking = seg->len;
+		return emit_finish(&e) == EMIT_SENT ? EMIT_CHECKS : EMIT_BROKEN;
+	}
+	for (unsigned i = 0; i < seg->n; i++)
+		emit_message(&e, seg, i, p);
+	return emit_finish(&e);
+}
+
+enum emit_result emit_checked(struct client *c, struct server *s, struct segment *seg)
+{
+	const uint8_t *p = buf_head(&c->in) + c->emitted;
+	struct emit e;
+	emit_begin(&e, c, s);
 	for (unsigned i = 0; i < seg->n; i++)
 		emit_message(&e, seg, i, p);
 	return emit_finish(&e);
@@ -722,7 +877,7 @@ enum emit_result emit_segment(struct client *c, struct server *s, struct segment
 	if (is_plain(c, s) && !discards && !may_use_names(seg) && !(seg->flags & SQL_F_SETS)) {
 		if (seg->n == 1 && seg->end == SEGMENT_QUERY)
 			return send_query(c, s, seg, p);
-		if (seg->known && is_ready_to_bind(c, s, &seg->msgs[0]))
+		if (seg->known && is_ready_to_bind(c, s, &seg->msgs[0], seg->n))
 			return send_known(c, s, seg, p);
 	}
 	return put_segment(c, s, seg, p, discards);

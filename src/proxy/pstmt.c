@@ -257,6 +257,7 @@ void client_stmts_set_unnamed(struct client_stmts *c, struct stmt_texts *t, stru
 		stmt_text_ref(text);
 	stmt_text_unref(t, c->unnamed);
 	c->unnamed = text;
+	c->unnamed_told = 0;
 	c->large = false;
 }
 
@@ -329,6 +330,8 @@ void server_stmts_remove(struct server_stmts *s, struct stmt_texts *t, struct ss
 
 void server_stmts_set_unnamed(struct server_stmts *s, struct stmt_texts *t, struct stmt_text *text)
 {
+	s->unnamed_columns = 0;
+	s->unnamed_no++;
 	if (s->unnamed == text)
 		return;
 	if (text)

@@ -282,7 +282,8 @@ struct segment *relay_scan(struct client *c)
 		return seg;
 	if (w->segment_of)
 		relay_drop_scan(w->segment_of);
-	segment_scan(c, buf_head(&c->in) + c->emitted, buf_len(&c->in) - c->emitted, plan_policy(c), seg);
+	size_t n = c->seg.checking ? c->seg.checking : buf_len(&c->in) - c->emitted;
+	segment_scan(c, buf_head(&c->in) + c->emitted, n, plan_policy(c), seg);
 	w->segment_of = c;
 	return seg;
 }
@@ -327,12 +328,31 @@ static void note_ddl(const struct client *c, uint32_t flags)
 		dbfacts_note_ddl(c->du->facts, flags & SQL_F_CODE_DDL ? DDL_OF_CODE : DDL_PLAIN);
 }
 
-/* Sends what the scan found, and accounts for the bytes. */
+/* Accounts for the bytes of what was sent. */
+static void note_sent(struct client *c, const struct segment *seg)
+{
+	struct client_segment *cs = &c->seg;
+	enum segment_end end = seg->end;
+	size_t large_left = end == SEGMENT_LARGE ? seg->large_len - seg->msgs[seg->n - 1].len : 0;
+	cs->open = end == SEGMENT_FLUSH || end == SEGMENT_OPEN || end == SEGMENT_LARGE;
+	if (cs->large && end == SEGMENT_LARGE)
+		cs->open = seg->msgs[seg->n - 1].type != MSG_QUERY && seg->msgs[seg->n - 1].type != MSG_FUNCTION_CALL;
+	c->raw_left = large_left;
+	/* Stray COPY data goes nowhere, its tail no more than its head. */
+	c->raw_drop = large_left && seg->msgs[seg->n - 1].type == MSG_COPY_DATA_IN;
+	c->emitted += seg->len;
+	if (cs->large || c->emitted > SEGMENT_BYTES_MAX)
+		cs->kept = false;
+	if (!cs->kept) {
+		buf_consume(&c->in, c->emitted);
+		c->emitted = 0;
+	}
+}
+
+/* Sends what the scan found. */
 static void dispatch(struct client *c, struct server *s, struct segment *seg)
 {
 	struct client_segment *cs = &c->seg;
-	size_t len = seg->len;
-	enum segment_end end = seg->end;
 	cs->flags |= seg->flags;
 	cs->pins |= seg->pins;
 	if (c->tx != CTX_NONE) {
@@ -349,26 +369,12 @@ static void dispatch(struct client *c, struct server *s, struct segment *seg)
 	cs->doubted |= seg->doubted;
 	bool was_open = cs->open;
 	/* The state of the segment is set before the bytes leave: a connection that breaks at once calls back. */
-	size_t large_left = end == SEGMENT_LARGE ? seg->large_len - seg->msgs[seg->n - 1].len : 0;
-	if (end == SEGMENT_LARGE)
+	if (seg->end == SEGMENT_LARGE)
 		cs->large = true;
 	if (!was_open)
 		note_dispatch(c, s);
-	if (emit_segment(c, s, seg) == EMIT_BROKEN)
-		return;
-	cs->open = end == SEGMENT_FLUSH || end == SEGMENT_OPEN || end == SEGMENT_LARGE;
-	if (cs->large && end == SEGMENT_LARGE)
-		cs->open = seg->msgs[seg->n - 1].type != MSG_QUERY && seg->msgs[seg->n - 1].type != MSG_FUNCTION_CALL;
-	c->raw_left = large_left;
-	/* Stray COPY data goes nowhere, its tail no more than its head. */
-	c->raw_drop = large_left && seg->msgs[seg->n - 1].type == MSG_COPY_DATA_IN;
-	c->emitted += len;
-	if (cs->large || c->emitted > SEGMENT_BYTES_MAX)
-		cs->kept = false;
-	if (!cs->kept) {
-		buf_consume(&c->in, c->emitted);
-		c->emitted = 0;
-	}
+	if (emit_segment(c, s, seg) == EMIT_SENT)
+		note_sent(c, seg);
 }
 
 static void start(struct client *c, struct server *s)
@@ -382,6 +388,24 @@ static void start(struct client *c, struct server *s)
 		seg = relay_scan(c);
 	dispatch(c, s, seg);
 	relay_drop_scan(c);
+}
+
+/* The server has said what columns the segment's statements have (columns.h): now its messages, or what is left of them
+ * after an error. */
+void relay_checked(struct client *c, struct server *s)
+{
+	if (s->skipping) {
+		c->seg.checking = 0;
+		c->seg.open = true; /* its messages up to Sync are skipped */
+	} else {
+		relay_drop_scan(c);
+		struct segment *seg = relay_scan(c);
+		c->seg.checking = 0;
+		if (emit_checked(c, s, seg) == EMIT_SENT)
+			note_sent(c, seg);
+		relay_drop_scan(c);
+	}
+	look_further(c);
 }
 
 void relay_note_failure(struct client *c, const struct pgerr_fields *e)
@@ -694,7 +718,7 @@ void relay_continue(struct client *c)
 {
 	bool more = true;
 	while (more && c->state == CLIENT_ACTIVE && c->srv && !stream_pending(&c->srv->stream)) {
-		if (c->seg.welcome || c->seg.after)
+		if (c->seg.welcome || c->seg.after || c->seg.checking)
 			return;
 		if (c->raw_left)
 			more = relay_stream_rest(c);
@@ -734,6 +758,7 @@ void relay_retry(struct client *c, enum server_role role)
 	c->seg.role = role;
 	c->seg.retried = true;
 	c->seg.open = false;
+	c->seg.checking = c->seg.check_no = 0;
 	c->seg.next_msg = 0;
 	c->seg.done_msgs = c->seg.shown_msgs;
 	c->seg.done_rows = c->seg.shown_rows;

@@ -15,6 +15,7 @@
 #include "base/rules.h"
 #include "cluster/dbfacts.h"
 #include "proxy/afterstep.h"
+#include "proxy/columns.h"
 #include "proxy/consistency.h"
 #include "proxy/database.h"
 #include "proxy/emit.h"
@@ -57,6 +58,7 @@ static void remove_statement(struct server *s, struct sstmt *statement)
 		if (r->flags & REQF_SERVER_STMT && r->sstmt == statement)
 			r->flags &= (uint8_t)~REQF_SERVER_STMT;
 	}
+	columns_forget_copy(s, statement);
 	server_stmts_remove(&s->stmts, &s->pool->worker->texts, statement);
 }
 
@@ -67,8 +69,10 @@ static void settle(struct server *s, struct request *r, bool ok)
 	if (r->flags & REQF_CLIENT_STMT && c) {
 		if (r->kind == REQ_PARSE)
 			client_stmts_parse_done(&c->stmts, t, r->cstmt, ok);
-		else
+		else {
+			columns_forget_told(s, r->cstmt);
 			client_stmts_close_done(&c->stmts, t, r->cstmt, ok);
+		}
 	}
 	if (r->flags & REQF_SQLNAME && ok)
 		sqlprep_on_closed(s);
@@ -233,7 +237,7 @@ static bool is_our_statement_missing(const struct server *s, const struct reques
 
 static bool is_plan_outdated(const struct pgerr_fields *e)
 {
-	return pgerr_is(e, SQLSTATE_FEATURE_NOT_SUPPORTED) && str_eq(e->routine, STR("RevalidateCachedQuery"));
+	return pgerr_is(e, SQLSTATE_FEATURE_NOT_SUPPORTED) && str_eq(e->routine, STR(PGERR_ROUTINE_OF_OUTDATED_PLAN));
 }
 
 /* The running segment, all of which is kept, binds what was described earlier, and does not ask again. */
@@ -251,7 +255,7 @@ static bool relies_on_columns(const struct client *c)
 		if (h.type != MSG_BIND || msg_peek_bind(p + FRAME_HEAD_BYTES, body, body, &bind) != FRAME_OK)
 			continue;
 		const struct cstmt *s = bind.statement.n ? client_stmts_find(&c->stmts, bind.statement) : NULL;
-		relies |= bind.statement.n ? s && s->described : !parsed;
+		relies |= bind.statement.n ? s && s->told : !parsed;
 	}
 	return relies;
 }
@@ -296,6 +300,10 @@ static enum outcome see_to_sync(struct server *s, bool query_skipped)
 {
 	if (requests_len(&s->reqs))
 		return OUT_FORWARD;
+	if (query_skipped && s->client && s->client->seg.next_msg > 1) {
+		s->client->seg.open = true; /* a Query behind messages that fail is skipped with them */
+		query_skipped = false;
+	}
 	if (query_skipped && s->client && s->client->raw_left && !s->client->raw_drop) {
 		s->owes_sync = true; /* not into the middle of the client's large message */
 		return OUT_FORWARD;
@@ -336,6 +344,19 @@ static const char *code_of(const struct pgerr_fields *e, char out[6])
 	return str_copy(out, 6, pgerr_sqlstate(e)) && strlen(out) == 5 ? out : "?????";
 }
 
+/* In place of the server's error for a Bind that was made to fail (columns.h): what PostgreSQL says of a plan that
+ * would give other columns. */
+static enum outcome say_outdated(struct reply *r)
+{
+	struct client *c = r->s->client;
+	struct wire_writer ww;
+	struct buf *out = &r->w->reply;
+	buf_clear(out);
+	ww_init(&ww, out);
+	msg_put_outdated_plan(&ww);
+	return ww_finish(&ww) && flush(r) && show(c, buf_head(out), buf_len(out)) ? OUT_SWALLOW : OUT_STOP;
+}
+
 static enum outcome on_error(struct reply *r, const uint8_t *body, size_t have)
 {
 	struct server *s = r->s;
@@ -344,7 +365,8 @@ static enum outcome on_error(struct reply *r, const uint8_t *body, size_t have)
 	pgerr_parse(body, have, &e);
 	struct request *first = head(s);
 	struct client *c = s->client;
-	bool missing = is_our_statement_missing(s, first, &e), outdated = is_plan_outdated(&e);
+	bool outdated_here = first && first->flags & REQF_OUTDATED && c && !(first->flags & REQF_SWALLOW);
+	bool missing = !outdated_here && is_our_statement_missing(s, first, &e), outdated = is_plan_outdated(&e);
 	bool refused = outdated ? may_prepare_anew(s, first) : may_retry(s, &e);
 	if (outdated) {
 		r->w->texts.epoch++;
@@ -391,11 +413,12 @@ static enum outcome on_error(struct reply *r, const uint8_t *body, size_t have)
 		                       follows */
 	if (pgerr_is_fatal(&e))
 		s->fatal_shown = true;
-	measure_error(c, code_of(&e, code));
+	measure_error(c, outdated_here ? "0A000" : code_of(&e, code));
 	c->seg.done_rows = true;
 	if (c->copy == COPY_IN)
 		c->copy = COPY_NONE; /* what more the client sends of it is dropped */
-	return was_query || !first ? OUT_FORWARD : see_to_sync(s, query_skipped);
+	enum outcome out = was_query || !first ? OUT_FORWARD : see_to_sync(s, query_skipped);
+	return outdated_here && out == OUT_FORWARD ? say_outdated(r) : out;
 }
 
 /* --- other messages --- */
@@ -618,8 +641,9 @@ static bool must_be_whole(const struct server *s, uint8_t type)
 	switch (type) {
 	case MSG_DATA_ROW:
 		return s->client && s->client->seg.after;
-	case MSG_COPY_DATA_OUT:
 	case MSG_ROW_DESCRIPTION:
+		return s->client && requests_len(&s->reqs) && requests_at(&s->reqs, 0)->flags & REQF_COLUMNS;
+	case MSG_COPY_DATA_OUT:
 	case MSG_PARAMETER_DESCRIPTION:
 	case MSG_FUNCTION_CALL_RESPONSE:
 		return false;
@@ -631,6 +655,15 @@ static bool must_be_whole(const struct server *s, uint8_t type)
 static bool is_describe(const struct request *r)
 {
 	return r && (r->kind == REQ_DESCRIBE_STATEMENT || r->kind == REQ_DESCRIBE_PORTAL);
+}
+
+/* The columns of a statement or portal; body is NULL when it has none. */
+static enum outcome described(struct reply *r, const uint8_t *body, size_t have, size_t len)
+{
+	const struct request *first = head(r->s);
+	if (first && first->flags & REQF_COLUMNS)
+		columns_learn(r->s, first, columns_hash(body, have, len));
+	return answered(r, false);
 }
 
 static enum outcome on_data_row(struct reply *r, const uint8_t *body, size_t have, size_t len)
@@ -653,9 +686,9 @@ static enum outcome on_message(struct reply *r, uint8_t type, uint8_t *body, siz
 	case MSG_FUNCTION_CALL_RESPONSE:
 		return partial(r, true);
 	case MSG_ROW_DESCRIPTION:
-		return is_describe(head(r->s)) ? answered(r, false) : partial(r, true);
+		return is_describe(head(r->s)) ? described(r, body, have, len) : partial(r, true);
 	case MSG_NO_DATA:
-		return answered(r, false);
+		return described(r, NULL, 0, 0);
 	case MSG_PARAMETER_DESCRIPTION:
 		return partial(r, false);
 	case MSG_PARSE_COMPLETE:
@@ -804,7 +837,7 @@ static bool is_whole_answer(const struct reply *r, uint64_t *rows)
 	const uint8_t *p = r->p, *end = r->end;
 	for (uint32_t i = 0; i < requests_len(&s->reqs) && p; i++) {
 		const struct request *q = requests_at(&s->reqs, i);
-		if (q->flags & REQF_SWALLOW)
+		if (q->flags & (REQF_SWALLOW | REQF_COLUMNS))
 			return false;
 		p = skip_answer(p, end, (enum request_kind)q->kind, rows);
 		if (q->kind == REQ_SYNC || q->kind == REQ_QUERY)
@@ -868,7 +901,10 @@ static void process(struct reply *r)
 		return;
 	}
 	deliver(r);
-	if (s->client && s->client->copy == COPY_IN && s->client->state == CLIENT_ACTIVE)
+	if (s->client && s->client->seg.checking && requests_len(&s->reqs) == 0)
+		relay_checked(s->client, s);
+	/* What the client has sent meanwhile is COPY data, or stands behind an error and is skipped. */
+	if (s->client && (s->client->copy == COPY_IN || s->skipping) && s->client->state == CLIENT_ACTIVE)
 		client_process(s->client);
 }
 

@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "emit_priv.h"
 #include "proxy/client.h"
+#include "proxy/columns.h"
 #include "proxy/pool.h"
 #include "proxy/segment.h"
 #include "proxy/server.h"
@@ -277,8 +278,10 @@ static void on_deallocated(struct server *s, enum mention_kind kind)
 	plain_forget(s, name);
 	if (s->client) {
 		struct cstmt *parsed = client_stmts_find(&s->client->stmts, name);
-		if (!sqlprep_find(s->client, name) && parsed && parsed->state == CSTMT_CONFIRMED)
+		if (!sqlprep_find(s->client, name) && parsed && parsed->state == CSTMT_CONFIRMED) {
+			columns_forget_told(s, parsed);
 			client_stmts_remove(&s->client->stmts, texts_of(s), parsed);
+		}
 		sqlprep_close(s->client, name);
 	}
 	mention_free(texts_of(s), m);
@@ -290,6 +293,7 @@ static void on_all_gone(struct server *s)
 	plain_clear(s);
 	if (s->client) {
 		sqlprep_clear_client(s->client);
+		columns_forget_told(s, NULL);
 		client_stmts_drop_confirmed(&s->client->stmts, texts_of(s));
 		s->client->pins &= ~(uint32_t)SQL_PIN_PREPARED;
 		s->client->seg.pins &= ~(uint32_t)SQL_PIN_PREPARED;

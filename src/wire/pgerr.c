@@ -143,7 +143,7 @@ static void put_field(struct wire_writer *w, char letter, const char *text)
 	ww_cstr(w, text);
 }
 
-void msg_put_error(struct wire_writer *w, const struct pgerr *err)
+static void put_error(struct wire_writer *w, const struct pgerr *err)
 {
 	ww_begin(w, err->severity >= PGERR_ERROR ? MSG_ERROR_RESPONSE : MSG_NOTICE_RESPONSE);
 	put_field(w, 'S', severities[err->severity]);
@@ -152,8 +152,28 @@ void msg_put_error(struct wire_writer *w, const struct pgerr *err)
 	put_field(w, 'M', err->message[0] ? err->message : "unknown error"); /* libpq shows nothing without it */
 	put_field(w, 'D', err->detail);
 	put_field(w, 'H', err->hint);
+}
+
+static void end_fields(struct wire_writer *w)
+{
 	ww_u8(w, 0);
 	ww_end(w);
+}
+
+void msg_put_error(struct wire_writer *w, const struct pgerr *err)
+{
+	put_error(w, err);
+	end_fields(w);
+}
+
+void msg_put_outdated_plan(struct wire_writer *w)
+{
+	struct pgerr err;
+	pgerr_set(&err, SQLSTATE_FEATURE_NOT_SUPPORTED, "cached plan must not change result type");
+	put_error(w, &err);
+	put_field(w, 'F', "plancache.c"); /* drivers tell it by the function from others of its code */
+	put_field(w, 'R', PGERR_ROUTINE_OF_OUTDATED_PLAN);
+	end_fields(w);
 }
 
 /* --- theirs --- */

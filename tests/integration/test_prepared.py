@@ -353,13 +353,62 @@ def test_rule_d5_what_vouched_code_has_dropped_is_made_again(pgweir, cluster, da
         assert [m.values for m in client.read_until_ready() if m.type == "D"] == told
 
 
+ALTERS = ("d", "alter table fixed add column c int default 7")
+STAR = "select * from fixed order by i"
+# Each: "a" is told the columns of what it has prepared; then DDL changes them and "b" prepares the same text on the backend.
+TOLD = {
+    "by Describe": [("a", [parse("s", STAR), describe("S", "s"), sync()])],
+    "with a portal": [("a", [parse("s", STAR), sync()]), ("a", [bind("", "s"), describe("P"), execute(), sync()])],
+    "unnamed": [("a", [parse("", STAR), describe("S", ""), sync()])],
+    "unnamed, with a portal": [("a", [parse("", STAR), sync()]), ("a", [bind(), execute(), sync()]), ("a", [parse("", STAR), sync()]),
+                               ("a", [bind(), describe("P"), execute(), sync()])],
+    "that it writes": [("a", [parse("s", "insert into fixed values (3) returning *"), describe("S", "s"), sync()])],
+    "of all or nothing": [("a", [parse("s", STAR), describe("S", "s"), sync()]), ("d", "alter table fixed alter i type bigint")],
+}
+PREPARED_BY_B = [("b", [extended(STAR), sync()]), ("b", [parse("s", STAR), bind("", "s"), describe("P"), execute(), sync()]),
+                 ("b", [parse("w", "insert into fixed values (3) returning *"), describe("S", "w"), sync()])]
+
+
+@pytest.mark.parametrize("how", TOLD)
+@pytest.mark.parametrize("where", ["alone", "twice", "in a transaction", "in a pipeline", "with a prelude", "in front of a Query"])
+def test_rule_d3_who_was_told_other_columns_gets_the_error(cluster, narrow, database, twin, how, where):
+    """... that it would get on a private connection, also when the backend has the statement of after the DDL."""
+    name = "" if "unnamed" in how else "s"
+    use = [bind("", name), execute(), sync()]
+    steps = {
+        "alone": [("a", use)],
+        "twice": [("a", use), ("b", PREPARED_BY_B[0][1]), ("a", use)],
+        "in a transaction": [("a", "begin"), ("a", [bind("", name), execute(), sync()] if name else use), ("a", "select 1"), ("a", "rollback")],
+        "in a pipeline": [("a", [parse("n", "select 1"), bind("p", "n"), execute("p"), bind("", name), execute(), bind("q", "n"), execute("q"), sync()])],
+        "with a prelude": [("a", "set work_mem = '5MB'"), ("b", "set work_mem = '6MB'"), ("a", use), ("a", "show work_mem")],
+        "in front of a Query": [("a", [bind("", name), execute(), query("select 5"), sync()])],
+    }[where]
+    if not name and where in ("in a transaction", "with a prelude"):
+        steps = [step for step in steps if not isinstance(step[1], str)]  # a Query drops the unnamed statement
+    program = [*TOLD[how], ALTERS, *PREPARED_BY_B, *steps, ("b", "select count(*) from fixed"),
+               ("a", [close("S", "s"), parse("s", STAR), describe("S", "s"), bind("", "s"), execute(), sync()]), ("a", [bind("", "s"), execute(), sync()])]
+    expected, seen = run(cluster.primary, twin, program), run(narrow, database, program)
+    assert seen == expected
+    assert any("cached plan must not change result type" in line for _, _, lines in expected for line in lines)
+
+
+def test_rule_d3_columns_that_are_the_same_are_no_error(cluster, narrow, database, twin):
+    """Told columns that are still there, or there again, on a backend that has prepared the statement for somebody else."""
+    use = ("a", [bind("", "s"), execute(), sync()])
+    same(cluster, narrow, database, twin, [
+        *TOLD["by Describe"], ("b", PREPARED_BY_B[1][1]), use, ALTERS, ("d", "alter table fixed drop column c"), ("b", [close("S", "s"), *PREPARED_BY_B[1][1]]),
+        use, ("d", "alter table fixed alter i set default 5"), use, ("d", "drop table fixed"), ("d", "create table fixed(i int)"), use,
+        ("a", "begin"), ("a", "drop table fixed"), use, ("a", "rollback"), use, ("d", "drop table fixed"), use, use,
+    ])
+
+
 def test_rule_d3_an_outdated_plan_is_made_anew(single, cluster, database):
-    """DDL changes the columns of what is prepared: who asks for the columns gets the new ones, who knows them already gets
+    """DDL changes the columns of what is prepared: who asks for the columns, or never did, gets the new ones, who knows them gets
     PostgreSQL's error, once; in a transaction everybody does."""
     table = [parse("s", "select * from fixed order by i"), sync()]
     with single.connect(database=database) as asks, single.connect(database=database) as knows, \
-            single.connect(database=database) as other:
-        for client in (asks, knows, other):
+            single.connect(database=database) as other, single.connect(database=database) as never:
+        for client in (asks, knows, other, never):
             client.send(b"".join(table))
             client.read_until_ready()
         knows.send(describe("S", "s"), sync())
@@ -367,12 +416,12 @@ def test_rule_d3_an_outdated_plan_is_made_anew(single, cluster, database):
         asks.send(bind("", "s"), describe("P"), execute(), sync())
         assert "D 1" in asks.brief_until_ready()
         number = 1
-        for message in ([bind("", "s"), describe("P"), execute(), sync()], [bind("", "s"), execute(), sync()],
-                        [describe("S", "s"), sync()]):
+        for client, message in ((other, [bind("", "s"), describe("P"), execute(), sync()]), (never, [bind("", "s"), execute(), sync()]),
+                                (other, [describe("S", "s"), sync()])):
             cluster.primary.query(f"alter table fixed add column c{number} int default {number}", database=database)
             number += 1
-            other.send(*message)
-            assert not any(line.startswith("E") for line in other.brief_until_ready()), message
+            client.send(*message)
+            assert not any(line.startswith("E") for line in client.brief_until_ready()), message
         cluster.primary.query("alter table fixed add column d text", database=database)
         knows.send(bind("", "s"), execute(), sync())
         assert knows.brief_until_ready() == ["E 0A000", "Z I"]
@@ -380,7 +429,8 @@ def test_rule_d3_an_outdated_plan_is_made_anew(single, cluster, database):
         columns = [m.columns for m in knows.read_until_ready() if m.type == "T"]
         knows.send(bind("", "s"), execute(), sync())
         assert "C SELECT 2" in knows.brief_until_ready() and columns[0][-1] == "d"
-        asks.query("begin")
-        asks.send(bind("", "s"), execute(), sync())
-        assert asks.brief_until_ready()[-1] == "Z T"
-        asks.query("rollback")
+        for client, status in ((never, "Z T"), (asks, "Z E")):
+            client.query("begin")
+            client.send(bind("", "s"), execute(), sync())
+            assert client.brief_until_ready()[-1] == status
+            client.query("rollback")
