@@ -69,7 +69,8 @@ part_fuzz() { make -s -j"$(nproc)" fuzz FUZZ_SECONDS="${LONG_FUZZ_SECONDS:-600}"
 
 # --- conformance: suites of others against the servers of cluster.sh ---
 
-# The proxy as those suites want it: any database, any role, trust, 60 connections for a database.
+# The proxy as those suites want it: any database, any role, trust; ten connections for a database, and for sixty sessions more
+# one of their own while they have state that cannot be moved.
 start_pgweir() {
 	local folder=$CONF/run/pgweir tries=0
 	mkdir -p "$folder"
@@ -83,7 +84,9 @@ start_pgweir() {
 		auth_type = any
 		pool_mode = transaction
 		max_client_conn = 300
-		default_pool_size = 60
+		consistency = session
+		default_pool_size = 10
+		max_pinned = 60
 		monitor_user = postgres
 		workers = ${WORKERS:-auto}
 	INI
