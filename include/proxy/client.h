@@ -36,6 +36,7 @@ struct application;
 struct dbuser;
 struct params;
 struct pool;
+struct routing_scope;
 struct segment_waiting;
 struct server;
 struct sql_shape;
@@ -189,7 +190,7 @@ struct client {
 	uint8_t key_len;
 	struct conf_routing session_routing; /* what SET pgweir.* and the start-up packet say */
 	struct conf_routing tx_routing;      /* what SET LOCAL pgweir.* says in the open transaction */
-	struct conf_routing *routing_before; /* owned: session_routing as it was before the open transaction's SET */
+	struct routing_scope *scopes;        /* owned: what the open transaction's SET pgweir.* may have to take back */
 	struct conf_routing routing;         /* effective for the session; everything set */
 	const struct conf_application *conf_app; /* borrowed from du->config; may be NULL */
 	struct client_login *login;              /* owned; only until logged in */

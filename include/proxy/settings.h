@@ -36,9 +36,6 @@ void settings_adopt(struct client *c, struct params *session);
 void settings_follow_config(struct client *c);
 /* Routing after a change of the session's or transaction's settings. */
 void settings_refresh_routing(struct client *c);
-/* SET pgweir.* inside a transaction is taken back when that is: before the change, and at the transaction's end. */
-void settings_save_routing(struct client *c);
-void settings_end_routing(struct client *c, bool committed);
 
 /* What the client is told of a backend's ParameterStatus; NULL: that is not its business. */
 const char *settings_as_told(const struct client *c, const struct param *p);

@@ -16,6 +16,7 @@
 #include "proxy/plan.h"
 #include "proxy/pool.h"
 #include "proxy/relay_priv.h"
+#include "proxy/scopes.h"
 #include "proxy/sqlprep.h"
 #include "proxy/worker.h"
 #include "sql/shapes.h"
@@ -289,7 +290,7 @@ static void client_free(struct loop_grave *grave)
 {
 	struct client *c = CONTAINER_OF(grave, struct client, grave);
 	mem_free(c->application);
-	mem_free(c->routing_before);
+	scopes_free(c);
 	mem_free(c->failure);
 	mem_free(c->peer);
 	explicit_bzero(c->key, sizeof c->key);

@@ -6,8 +6,10 @@
 #include "proxy/database.h"
 #include "proxy/measure.h"
 #include "proxy/params.h"
+#include "proxy/pool.h"
 #include "proxy/pstmt.h"
 #include "proxy/relay_priv.h"
+#include "proxy/scopes.h"
 #include "proxy/settings.h"
 #include "proxy/sqlprep.h"
 #include "proxy/token.h"
@@ -52,7 +54,7 @@ static void forget_transaction(struct client *c, bool committed)
 	c->tx_flags = 0;
 	c->txf = (struct client_tx_facts){ 0 };
 	tracking_forget(c);
-	settings_end_routing(c, committed);
+	scopes_end(c, committed);
 }
 
 static void merge_modes(struct sql_begin *begin, const struct sql_begin *more)
@@ -97,7 +99,7 @@ static void do_setting(struct client *c, const struct sql_stmt *stmt, struct ans
 	}
 	a->tag = stmt->verb == SQL_RESET ? "RESET" : "SET";
 	bool reset = stmt->verb == SQL_RESET || !stmt->value;
-	settings_save_routing(c);
+	scopes_save(c);
 	if (stmt->verb == SQL_SET_LOCAL && c->tx == CTX_NONE)
 		return; /* no transaction: it would be forgotten at once */
 	if (reset ? !conf_routing_reset(at, key)
@@ -181,14 +183,29 @@ static void put_result(struct wire_writer *ww, const struct answer *a)
 		msg_put_empty_query(ww);
 }
 
+/* An error that was made here fails the transaction.  One that is open on a server is rolled back there, unless there
+ * is a savepoint to go back to, or the server has to stay: then it goes on, which PostgreSQL would not do. */
+static void fail_transaction(struct client *c)
+{
+	struct server *s = c->srv;
+	if (c->tx == CTX_DEFERRED)
+		c->tx = CTX_LOST;
+	if (c->tx != CTX_OPEN || !s || c->state != CLIENT_IDLE || c->pins || scopes_have_savepoint(c) ||
+	    c->du->pool_mode == POOL_MODE_SESSION)
+		return;
+	c->tx = CTX_LOST;
+	relay_forget_kept(c, s);
+	relay_unlink(c);
+	server_release(s);
+}
+
 static void put_error(struct client *c, struct wire_writer *ww, const char *text)
 {
 	struct pgerr err;
 	pgerr_set(&err, SQLSTATE_INVALID_PARAMETER_VALUE, "%s", text);
 	msg_put_error(ww, &err);
 	measure_error(c, err.sqlstate);
-	if (c->tx == CTX_DEFERRED)
-		c->tx = CTX_LOST;
+	fail_transaction(c);
 }
 
 static void apply_parse(struct client *c, const struct segment_msg *m)
@@ -336,8 +353,7 @@ bool local_reject(struct client *c, enum segment_end end, const struct pgerr *er
 	ww_init(&ww, out);
 	msg_put_error(&ww, err);
 	measure_error(c, err->sqlstate);
-	if (c->tx == CTX_DEFERRED)
-		c->tx = CTX_LOST;
+	fail_transaction(c);
 	if (end == SEGMENT_SYNC || end == SEGMENT_QUERY || end == SEGMENT_FCALL)
 		return finish(c, &ww);
 	/* ReadyForQuery comes with the client's Sync; what stands before it is skipped (protocol section 55.2.3). */

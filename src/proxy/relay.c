@@ -22,6 +22,7 @@
 #include "proxy/plan.h"
 #include "proxy/pool.h"
 #include "proxy/relay_priv.h"
+#include "proxy/scopes.h"
 #include "proxy/settings.h"
 #include "proxy/token.h"
 #include "proxy/tracking.h"
@@ -784,7 +785,7 @@ static void end_of_transaction(struct client *c, struct server *s, bool committe
 	c->txf = (struct client_tx_facts){ 0 };
 	c->odd_key = 0;
 	c->begin = (struct sql_begin){ 0 };
-	settings_end_routing(c, committed);
+	scopes_end(c, committed);
 	c->worker->stats.total.xacts++;
 	c->du->stats.xacts++;
 	if (c->xact_us) {
@@ -890,6 +891,8 @@ void relay_segment_done(struct client *c, struct server *s, char status)
 		return;
 	}
 	bool committed = c->tx != CTX_FAILED && !failed && !rolls_back(c);
+	if (!failed && status == MSG_TX_OPEN && c->seg.shape)
+		scopes_note_done(c, shape_facts(c->seg.shape));
 	set_tx(c, status);
 	if (torn && status != MSG_TX_IDLE) {
 		/* The server waits for bytes that go nowhere; the transaction has failed anyway. */

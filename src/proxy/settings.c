@@ -167,26 +167,6 @@ void settings_refresh_routing(struct client *c)
 	c->routing = conf_routing_apply(r, &c->tx_routing);
 }
 
-void settings_save_routing(struct client *c)
-{
-	if (c->tx == CTX_NONE || c->routing_before)
-		return;
-	c->routing_before = mem_alloc(sizeof *c->routing_before);
-	*c->routing_before = c->session_routing;
-}
-
-void settings_end_routing(struct client *c, bool committed)
-{
-	if (!c->tx_routing.set && !c->routing_before)
-		return;
-	if (c->routing_before && !committed)
-		c->session_routing = *c->routing_before;
-	mem_free(c->routing_before);
-	c->routing_before = NULL;
-	c->tx_routing = (struct conf_routing){ 0 };
-	settings_refresh_routing(c);
-}
-
 void settings_follow_config(struct client *c)
 {
 	c->conf_app = c->application ? config_application(c->du->config, str_of(c->application)) : NULL;

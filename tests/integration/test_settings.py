@@ -317,3 +317,66 @@ def test_a_server_that_is_lost_behind_the_transaction_ends_its_client_only(narro
         assert [m.fields["C"] for m in one.read_to_end() if m.type == "E"] == ["57P01"]
         blocker.query("rollback")
         assert other.value("select 1") == "1"
+
+
+# A setting of PostgreSQL's and one of pgweir's take the same steps: they must end alike.
+STEPS = {
+    "rolled back": ["begin", "SET b", "rollback"],
+    "committed": ["begin", "SET b", "commit"],
+    "local": ["begin", "LOCAL b", "SHOW", "commit"],
+    "local, then rolled back": ["begin", "LOCAL b", "rollback"],
+    "behind a write": ["begin", "insert into t values (1)", "SET b", "rollback"],
+    "to a savepoint": ["begin", "SET b", "savepoint s", "SET c", "SHOW", "rollback to s", "SHOW", "commit"],
+    "to a savepoint before all": ["begin", "savepoint s", "SET b", "rollback to s", "SHOW", "commit"],
+    "to a savepoint, twice": ["begin", "savepoint s", "SET b", "rollback to s", "SET c", "rollback to s", "SHOW", "commit"],
+    "to the outer one": ["begin", "savepoint s", "SET b", "savepoint r", "SET c", "rollback to s", "SHOW", "commit"],
+    "of the same name": ["begin", "savepoint s", "SET b", "savepoint s", "SET c", "rollback to s", "SHOW", "release s", "rollback to s", "SHOW",
+                         "commit"],
+    "released": ["begin", "SET b", "savepoint s", "SET c", "release s", "SHOW", "commit"],
+    "released, then rolled back": ["begin", "savepoint s", "SET b", "release s", "rollback"],
+    "local in a savepoint": ["begin", "savepoint s", "LOCAL b", "SHOW", "rollback to s", "SHOW", "LOCAL c", "release s", "SHOW", "commit"],
+    "behind an error": ["begin", "SET b", "savepoint s", "SET c", "select 1/0", "rollback to s", "SHOW", "commit"],
+    "savepoints in one string": ["begin", "savepoint s; savepoint r", "SET b", "rollback to s; release s", "SHOW", "commit"],
+    "chained": ["begin", "SET b", "LOCAL c", "commit and chain", "SHOW", "SET c", "rollback"],
+    "chained after a statement": ["begin", "select 1", "SET b", "LOCAL c", "commit and chain", "SHOW", "SET c", "rollback"],
+    "rolled back and chained": ["begin", "select 1", "SET b", "rollback and chain", "SHOW", "SET c", "commit"],
+    "failed and chained": ["begin", "SET b", "select 1/0", "commit and chain", "SHOW", "rollback"],
+}
+VALUES = {"SET b": ("set work_mem = '3MB'", "set pgweir.replica_wait = '3s'"), "SET c": ("set work_mem = '5MB'", "set pgweir.replica_wait = '5s'"),
+          "LOCAL b": ("set local work_mem = '3MB'", "set local pgweir.replica_wait = '3s'"),
+          "LOCAL c": ("set local work_mem = '5MB'", "set local pgweir.replica_wait = '5s'"),
+          "SHOW": ("show work_mem", "show pgweir.replica_wait")}
+MEANS = {"4MB": "a", "3MB": "b", "5MB": "c", "10ms": "a", "3s": "b", "5s": "c"}
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_pgweirs_own_settings_follow_transactions_as_others_do(cluster, pgweir, name):
+    database = cluster.create_database("create table t(i int)")
+    proxy = pgweir(settings={"replica_wait": "10ms"}).wait_for_replicas(database)
+    with proxy.connect(database=database) as client:
+
+        def walk(which):
+            shown = []
+            for step in [*STEPS[name], "SHOW"]:
+                sql = VALUES.get(step, (step, step))[which]
+                rows = client.query(sql, check=False).rows
+                if step == "SHOW":
+                    shown.append(MEANS[rows[0][0]])
+            return shown
+
+        assert walk(1) == walk(0)
+
+
+@pytest.mark.parametrize("before", [[], ["select 1"], ["insert into t values (1)"]])
+def test_a_bad_setting_of_pgweirs_fails_the_transaction(cluster, pgweir, before):
+    database = cluster.create_database("create table t(i int)")
+    proxy = pgweir().wait_for_replicas(database)
+    with proxy.connect(database=database) as client:
+        client.query("begin")
+        for sql in before:
+            client.query(sql)
+        refused = client.query("set pgweir.route = 'nowhere'", check=False)
+        assert refused.sqlstate == "22023" and refused.status == "E"
+        assert client.query("select 1", check=False).sqlstate == "25P02"
+        assert client.query("commit").tags == ["ROLLBACK"]
+        assert client.value("select count(*) from t") == "0"
