@@ -21,7 +21,8 @@ struct auth_request; /* opaque */
 
 #define AUTH_QUERY_RESULTS(X)                                                                                          \
 	X(FOUND, "there is a secret")                                                                                  \
-	X(UNKNOWN, "no such user, no secret, an expired one, or no such database")                                     \
+	X(NO_SECRET, "there is such a user, who has no secret, or an expired one: trust lets him in, nothing else")    \
+	X(UNKNOWN, "no such user, or no such database")                                                                \
 	X(FAILED, "it could not be found out; says nothing about the user")
 enum auth_query_result {
 #define AUTH_QUERY_RESULT_ENUM(id, doc) AUTH_QUERY_##id,

@@ -366,7 +366,8 @@ static bool method_fits_transport(struct reader *r, const struct rule *rule)
 {
 	if (rule->method == AUTH_METHOD_PEER && rule->transports != 1u << HBA_UNIX)
 		return fail(r, "peer authentication is only supported on local sockets");
-	if (rule->method == AUTH_METHOD_CERT && rule->transports != 1u << HBA_TCP_TLS)
+	/* PgBouncer takes "host" too; who comes without TLS has no certificate to show, and is refused. */
+	if (rule->method == AUTH_METHOD_CERT && !(rule->transports & 1u << HBA_TCP_TLS))
 		return fail(r, "cert authentication is only supported on hostssl connections");
 	return true;
 }

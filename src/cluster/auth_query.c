@@ -243,8 +243,9 @@ static enum auth_query_result read_row(const PGresult *res, const char *user, co
 	if (PQntuples(res) == 0 || PQgetisnull(res, 0, 0))
 		return AUTH_QUERY_UNKNOWN;
 	*secret = PQgetvalue(res, 0, 1);
-	bool other = strcmp(PQgetvalue(res, 0, 0), user) != 0;
-	return other || PQgetisnull(res, 0, 1) || !**secret ? AUTH_QUERY_UNKNOWN : AUTH_QUERY_FOUND;
+	if (strcmp(PQgetvalue(res, 0, 0), user) != 0)
+		return AUTH_QUERY_UNKNOWN;
+	return PQgetisnull(res, 0, 1) || !**secret ? AUTH_QUERY_NO_SECRET : AUTH_QUERY_FOUND;
 }
 
 static void on_result(struct dbconn *conn, const PGresult *res)

@@ -535,13 +535,24 @@ static void validate_tls(const struct validation *v)
 		object(v, CONFIG_ERROR, "client_tls_sslmode",
 		       "TLS from clients needs client_tls_key_file and client_tls_cert_file");
 	if (c->client_tls_sslmode >= CONF_SSL_VERIFY_CA && !*c->client_tls_ca_file)
-		object(v, CONFIG_WARNING, "client_tls_sslmode",
-		       "without client_tls_ca_file any certificate of the system's authorities is accepted");
+		object(v, CONFIG_ERROR, "client_tls_sslmode", "verify-ca and verify-full need client_tls_ca_file");
 	if (!*c->server_tls_key_file != !*c->server_tls_cert_file)
 		object(v, CONFIG_ERROR, *c->server_tls_key_file ? "server_tls_key_file" : "server_tls_cert_file",
 		       "server_tls_key_file and server_tls_cert_file go together");
 	if (c->auth_type == CONF_AUTH_CERT && c->client_tls_sslmode != CONF_SSL_VERIFY_FULL)
 		object(v, CONFIG_ERROR, "auth_type", "cert needs client_tls_sslmode = verify-full");
+}
+
+/* The console has no auth_query to answer. */
+static void validate_auth_dbname(const struct validation *v)
+{
+	struct str name = str_of(v->cfg->auth_dbname);
+	if (str_eq(name, STR("pgbouncer")) || str_eq(name, STR("pgweir")))
+		config_errors_add(v->errs, CONFIG_ERROR,
+		                  v->at ? v->at[option_index(option_find(STR("auth_dbname"), SCOPE_GLOBAL))]
+		                        : (struct config_place){ NULL, 0 },
+		                  "auth_dbname", "cannot use the reserved \"%s\" database as an auth_dbname",
+		                  v->cfg->auth_dbname);
 }
 
 static void validate_listening(const struct validation *v)
@@ -567,6 +578,7 @@ void config_validate(const struct config *cfg, const struct config_place *at, st
 	struct validation v = { cfg, at, errs };
 	validate_tls(&v);
 	validate_listening(&v);
+	validate_auth_dbname(&v);
 }
 
 /* --- SET ---------------------------------------------------------------------------------------------------------- */

@@ -271,7 +271,7 @@ static void on_killed(void *arg)
 	struct job *job = arg;
 	job->asked = false;
 	if (!job->order.clients)
-		job_fail(job, SQLSTATE_UNDEFINED_OBJECT, "there is no client %lld", (long long)job->call.number);
+		job_fail(job, SQLSTATE_UNDEFINED_OBJECT, "client not found: %lld", (long long)job->call.number);
 	else
 		job_finish(job);
 }
@@ -605,7 +605,7 @@ static bool read_arguments(const struct command *cmd, struct reader *r, struct c
 		break;
 	case ARG_NUMBER:
 		if (r->tok.kind != TOKEN_INTEGER || !str_to_i64(token_text(&r->tok), &call->number))
-			return bad_argument(err, "a number is needed here");
+			return bad_argument(err, "invalid client pointer supplied: a number is needed here");
 		advance(r);
 		break;
 	case ARG_TABLE:

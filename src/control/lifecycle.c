@@ -132,6 +132,15 @@ static bool apply(struct config *cfg, struct pgerr *err)
 	return true;
 }
 
+/* PgBouncer's words, and why. */
+static void reload_failed(struct pgerr *err, const char *why)
+{
+	char *reason = mem_strdup(why);
+	pgerr_set(err, SQLSTATE_CONFIG_FILE_ERROR, "RELOAD failed, see logs for additional details");
+	pgerr_detail(err, "%s", reason);
+	mem_free(reason);
+}
+
 /* Read whole before anything is touched: a file with one bad line changes nothing. */
 bool lifecycle_reload(struct pgerr *err)
 {
@@ -148,12 +157,13 @@ bool lifecycle_reload(struct pgerr *err)
 	bool ok = false;
 	if (cfg) {
 		ok = apply(cfg, err);
+		if (!ok)
+			reload_failed(err, err->message);
 	} else {
 		const char *first = "";
 		for (int i = errs.n; i-- > 0;)
 			first = errs.items[i].severity == CONFIG_ERROR ? errs.items[i].text : first;
-		pgerr_set(err, SQLSTATE_CONFIG_FILE_ERROR, "configuration was not reloaded");
-		pgerr_detail(err, "%s", first);
+		reload_failed(err, first);
 		pgerr_hint(err, "The log has all %d errors; the old settings stay in force.", errs.n_errors);
 	}
 	if (ok)

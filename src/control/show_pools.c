@@ -343,8 +343,8 @@ const struct show_table show_databases = { "DATABASES",
 
 static const struct show_column users_columns[] = {
 	{ "name", SHOW_TEXT },
-	{ "pool_size", SHOW_INT },
-	{ "reserve_pool_size", SHOW_INT },
+	{ "pool_size", SHOW_TEXT }, /* as in PgBouncer, empty: not set for this user */
+	{ "reserve_pool_size", SHOW_TEXT },
 	{ "pool_mode", SHOW_TEXT },
 	{ "max_user_connections", SHOW_INT },
 	{ "current_connections", SHOW_INT },
@@ -354,10 +354,10 @@ static const struct show_column users_columns[] = {
 
 static void put_own_int(struct show_rows *r, bool is_set, int value)
 {
+	char text[16] = "";
 	if (is_set)
-		show_i64(r, value);
-	else
-		show_text(r, NULL);
+		snprintf(text, sizeof text, "%d", value);
+	show_text(r, text);
 }
 
 static void users_row(struct show_query *q, const char *name)

@@ -217,6 +217,11 @@ static bool load_authorities(SSL_CTX *ctx, const struct tls_options *o, bool is_
 	if (!is_set(o->ca_file)) {
 		if (o->mode < TLS_VERIFY_CA)
 			return true;
+		/* As in PgBouncer, a server may be vouched for by the system's authorities.  A client may not:
+		 * everybody can have a certificate with a name of his choice in it. */
+		if (!is_server)
+			return SSL_CTX_set_default_verify_paths(ctx) == 1 ||
+			       fail_openssl(err, err_size, "could not load certificate authorities", "system");
 		return fail(err, err_size, "TLS mode \"%s\" needs a file of certificate authorities",
 		            tls_mode_name(o->mode));
 	}

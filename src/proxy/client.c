@@ -488,23 +488,23 @@ void client_tick(struct client *c, uint64_t now_us)
 	}
 	limit = config_query_timeout_us(du->config, du->conf, du->conf_user, c->conf_app);
 	if (limit && c->state == CLIENT_ACTIVE && now_us - c->seg.sent_us >= limit) {
-		time_out(c, SQLSTATE_QUERY_CANCELED, "query_timeout");
+		time_out(c, SQLSTATE_QUERY_CANCELED, "query timeout");
 		return;
 	}
 	limit = config_transaction_timeout_us(du->config, du->conf, du->conf_user, c->conf_app);
 	if (limit && c->tx != CTX_NONE && c->xact_us && now_us - c->xact_us >= limit) {
-		time_out(c, SQLSTATE_TRANSACTION_TIMEOUT, "transaction_timeout");
+		time_out(c, SQLSTATE_TRANSACTION_TIMEOUT, "transaction timeout");
 		return;
 	}
 	if (c->state != CLIENT_IDLE)
 		return;
 	if (du->config->server_fast_close && c->tx == CTX_NONE && keeps_outdated(c)) {
-		time_out(c, SQLSTATE_ADMIN_SHUTDOWN, "server_fast_close: the session's server connection is replaced");
+		time_out(c, SQLSTATE_ADMIN_SHUTDOWN, "database configuration changed");
 		return;
 	}
 	limit = config_idle_transaction_timeout_us(du->config, du->conf, du->conf_user, c->conf_app);
 	if (limit && c->tx != CTX_NONE && now_us - c->request_us >= limit) {
-		time_out(c, SQLSTATE_IDLE_IN_TRANSACTION_TIMEOUT, "idle_transaction_timeout");
+		time_out(c, SQLSTATE_IDLE_IN_TRANSACTION_TIMEOUT, "idle transaction timeout");
 		return;
 	}
 	limit = config_client_idle_timeout_us(du->config, du->conf, du->conf_user, c->conf_app);

@@ -12,10 +12,12 @@
 #include "auth/hba.h"
 #include "auth/ident.h"
 #include "auth/userdb.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "cluster/auth_query.h"
 #include "cluster/setup.h"
 #include "io/tls.h"
+#include "proxy/orders.h"
 #include "proxy/worker.h"
 
 static enum auth_method method_of(enum conf_auth_type type)
@@ -51,13 +53,17 @@ static const char *stored_secret(const struct client *c)
 	return cu && cu->password ? cu->password : l->found;
 }
 
-/* One text for every reason, so that it does not tell whether the user exists. */
+/* One text for every reason, so that it does not tell whether the user exists; where nothing but that is asked, it
+ * does. */
 static void auth_failed(struct client *c)
 {
-	const char *how = c->login->method == AUTH_METHOD_CERT    ? "certificate"
-	                  : c->login->method == AUTH_METHOD_PEER  ? "peer"
-	                  : c->login->method == AUTH_METHOD_TRUST ? "\"trust\""
-	                                                          : "password";
+	if (c->login->method == AUTH_METHOD_TRUST) {
+		login_refuse(c, SQLSTATE_INVALID_AUTHORIZATION, "no such user");
+		return;
+	}
+	const char *how = c->login->method == AUTH_METHOD_CERT   ? "certificate"
+	                  : c->login->method == AUTH_METHOD_PEER ? "peer"
+	                                                         : "password";
 	bool by_password = str_eq(str_of(how), STR("password"));
 	struct pgerr err;
 	pgerr_set_fatal(&err, by_password ? SQLSTATE_INVALID_PASSWORD : SQLSTATE_INVALID_AUTHORIZATION,
@@ -177,14 +183,42 @@ static enum secret_kind typical_kind(const struct client *c)
 	                               : userdb_typical_kind(c->login->users);
 }
 
+/* auth_dbname for this client; "": none. */
+static const char *query_entry_name(const struct client *c)
+{
+	const struct config *cfg = c->worker->runtime->config;
+	const struct conf_database *db = config_database(cfg, str_of(c->login->database));
+	return login_is_console(c->login->database) ? cfg->auth_dbname : config_auth_dbname(cfg, db);
+}
+
 /* The entry in whose database the query runs, or NULL: there is none for this client. */
 static const struct conf_database *query_entry(const struct client *c)
 {
 	const struct config *cfg = c->worker->runtime->config;
-	const struct client_login *l = c->login;
-	const struct conf_database *db = config_database(cfg, str_of(l->database));
-	const char *name = login_is_console(l->database) ? cfg->auth_dbname : config_auth_dbname(cfg, db);
-	return *name ? config_database(cfg, str_of(name)) : db;
+	const char *name = query_entry_name(c);
+	return config_database(cfg, str_of(*name ? name : c->login->database));
+}
+
+/* False: auth_dbname is of no use, and the client has been told so in PgBouncer's words.  That is no secret: it does
+ * not depend on the user. */
+static bool query_database_is_usable(struct client *c)
+{
+	const struct config *cfg = c->worker->runtime->config;
+	const struct conf_database *db = config_database(cfg, str_of(c->login->database));
+	const char *name = query_entry_name(c);
+	struct pgerr err;
+	if (!*name || (!*cfg->auth_user && !(db && *config_auth_user(cfg, db))))
+		return true;
+	if (!config_database(cfg, str_of(name))) {
+		log_error(NULL, "authentication database \"%s\" is not configured", name);
+		login_refuse(c, SQLSTATE_CONFIG_FILE_ERROR, "bouncer config error");
+		return false;
+	}
+	if (!(orders_of(name) & ORDER_DISABLED))
+		return true;
+	pgerr_set_fatal(&err, SQLSTATE_NOT_IN_PREREQUISITE_STATE, "authentication database \"%s\" is disabled", name);
+	client_close(c, &err, "DISABLE");
+	return false;
 }
 
 /* auth_user's own password, if one is known in clear. */
@@ -252,7 +286,7 @@ static bool is_listed(const struct client *c)
 {
 	const struct config *cfg = c->worker->runtime->config;
 	bool has_list = *cfg->auth_file || c->login->was_looked_up;
-	return !has_list || cfg->auth_type == CONF_AUTH_ANY || stored_secret(c);
+	return !has_list || cfg->auth_type == CONF_AUTH_ANY || c->login->is_known || stored_secret(c);
 }
 
 static bool needs_secret(enum auth_method method)
@@ -295,9 +329,9 @@ void auth_begin(struct client *c)
 	l->method = v.method;
 	if (v.method == AUTH_METHOD_REJECT)
 		refuse_by_rules(c, &v);
-	else if (needs_secret(v.method) && cfg->auth_type != CONF_AUTH_ANY && !stored_secret(c) && begin_lookup(c))
-		return; /* on_looked_up() goes on */
-	else
+	else if (!needs_secret(v.method) || cfg->auth_type == CONF_AUTH_ANY || stored_secret(c))
+		pick_exchange(c, v.map);
+	else if (query_database_is_usable(c) && !begin_lookup(c)) /* else on_looked_up() goes on */
 		pick_exchange(c, v.map);
 }
 
@@ -306,9 +340,10 @@ static void on_looked_up(void *arg, enum auth_query_result result, const char *s
 	struct client *c = arg;
 	c->login->lookup = NULL;
 	if (result == AUTH_QUERY_FAILED) {
-		login_refuse(c, SQLSTATE_CONNECTION_FAILURE, "the user could not be looked up");
+		login_refuse(c, SQLSTATE_CONNECTION_FAILURE, "bouncer config error: the user could not be looked up");
 		return;
 	}
+	c->login->is_known = result == AUTH_QUERY_NO_SECRET;
 	if (result == AUTH_QUERY_FOUND) {
 		c->login->found = mem_strdup(secret);
 		atomic_store(&last_kind_found, (int)secret_parse(str_of(secret)));

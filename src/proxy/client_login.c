@@ -152,12 +152,24 @@ static bool is_replication_value(struct str v)
 	return false;
 }
 
+/* To be dropped because the operator says so.  Not what PgBouncer keeps for each client, and so never ignores. */
+static bool is_ignored(const struct client *c, struct str name)
+{
+	static const char *const kept[] = { "client_encoding",  "datestyle",
+		                            "timezone",         "standard_conforming_strings",
+		                            "application_name", "intervalstyle" };
+	bool listed = conf_list_has(&c->worker->runtime->config->ignore_startup_parameters, name);
+	for (size_t i = 0; i < ARRAY_LEN(kept) && listed; i++)
+		listed = !str_ieq(name, str_of(kept[i]));
+	return listed;
+}
+
 /* One name and value of the start-up packet or its options; false: refused. */
 static bool take_setting(struct client *c, struct str name, struct str value)
 {
 	struct params_table *t = &c->worker->params;
 	struct pgerr err;
-	if (conf_list_has(&c->worker->runtime->config->ignore_startup_parameters, name) && !settings_is_tracked(name))
+	if (is_ignored(c, name))
 		return true;
 	if (str_has_prefix(name, STR("pgweir."))) {
 		char *why = NULL;
@@ -373,8 +385,7 @@ void login_done(struct client *c)
 		return;
 	}
 	if (orders_of(l->database) & ORDER_DISABLED) {
-		pgerr_set_fatal(&err, SQLSTATE_NOT_IN_PREREQUISITE_STATE,
-		                "database \"%s\" is not currently accepting connections", l->database);
+		pgerr_set_fatal(&err, SQLSTATE_NOT_IN_PREREQUISITE_STATE, "database \"%s\" is disabled", l->database);
 		client_close(c, &err, "DISABLE");
 		return;
 	}

@@ -18,6 +18,7 @@ struct client_login {
 	bool sasl_started;
 	bool is_replication, is_physical; /* physical: not for one database */
 	bool was_looked_up;               /* by auth_query, whatever came of it */
+	bool is_known;                    /* to auth_query, but without a secret */
 	uint8_t key_len;                  /* of the cancel key: protocol 3.2 allows long ones */
 	enum auth_method method;
 	enum auth_exchange exchange;

@@ -128,6 +128,7 @@ static void put_parse(struct emit *e, struct str name, const struct stmt_text *t
 	ww_bytes(&e->ww, text->body, text->body_len);
 	ww_end(&e->ww);
 	e->s->pool->worker->stats.total.server_parses++;
+	e->c->du->stats.server_parses++;
 }
 
 void emit_put_parse(struct emit *e, struct str name, const struct stmt_text *text) { put_parse(e, name, text); }
@@ -366,6 +367,7 @@ static void emit_parse(struct emit *e, const struct segment_msg *m, uint16_t ind
 	struct stmt_text *text = parsed_text(m);
 	struct worker *w = e->s->pool->worker;
 	w->stats.total.client_parses++;
+	e->c->du->stats.client_parses++;
 	if (m->name.n == 0) {
 		struct request *r = push(e, REQ_PARSE, REQF_UNNAMED | (repeated ? REQF_SWALLOW : 0u));
 		r->text = stmt_text_ref(text);
@@ -523,6 +525,7 @@ static void emit_bind(struct emit *e, const uint8_t *p, const struct segment *se
 	struct request *r = push(e, REQ_BIND, (repeated ? REQF_SWALLOW : 0u) | (outdated ? REQF_OUTDATED : 0u));
 	r->msg = index;
 	e->s->pool->worker->stats.total.binds++;
+	e->c->du->stats.binds++;
 	size_t start = buf_len(e->ww.out);
 	ww_begin(&e->ww, MSG_BIND);
 	ww_str(&e->ww, m->portal);
@@ -829,6 +832,7 @@ static enum emit_result send_known(struct client *c, struct server *s, const str
 	memcpy(w + FRAME_HEAD_BYTES + names, p + bind->rest, rest);
 	c->seg.next_msg = (uint16_t)seg->n;
 	s->pool->worker->stats.total.binds++;
+	c->du->stats.binds++;
 	return send_bytes(s, w, len);
 }
 

@@ -206,10 +206,15 @@ static void log_close(const struct server *s, const char *why, bool failed_login
 	struct log_subject about = {
 		.kind = 'S', .id = s->id, .database = s->pool->du->database, .user = s->pool->du->server_user
 	};
+	/* PgBouncer's words, which log analysers look for. */
+	unsigned long long age_s = (loop_now_us(s->pool->worker->loop) - s->connected_us) / 1000000;
+	const char *host = s->pool->host->name;
+	int port = s->pool->host->port;
 	if (failed_login)
-		log_warning(&about, "cannot connect to %s:%d: %s", s->pool->host->name, s->pool->host->port, why);
+		log_warning(&about, "closing because: %s failed (age=%llus) for %s:%d: %s",
+		            s->state == SERVER_CONNECTING ? "connect" : "login", age_s, host, port, why);
 	else if (s->pool->du->config->log_disconnections)
-		log_info(&about, "closing connection to %s:%d: %s", s->pool->host->name, s->pool->host->port, why);
+		log_info(&about, "closing because: %s (age=%llus) for %s:%d", why, age_s, host, port);
 }
 
 static void say_terminate(struct server *s)

@@ -155,7 +155,7 @@ def test_trust_wants_a_name_of_the_list(pgweir, workspace):
     proxy = pgweir(databases={"forced": "dbname=postgres user=plain_user"})
     proxy.connect("scram_user", "forced").close()
     refused = refusal(proxy, "nobody_knows_me", "forced")
-    assert refused.sqlstate == "28000" and refused.fields["M"].startswith('"trust" authentication failed')
+    assert refused.sqlstate == "28000" and refused.fields["M"] == "no such user"
     proxy.reload(auth_type="any")
     proxy.connect("nobody_knows_me", "forced").close()
 
@@ -212,6 +212,33 @@ class TestQuery:
         refused = refusal(proxy, user, accounts_db, password="one").fields
         assert {**refused, "M": ""} == {**wrong, "M": ""}
         assert refused["M"] == wrong["M"].replace("q_scram", user)[:len(refused["M"])]
+
+    def test_trust_wants_a_role_with_or_without_a_secret(self, pgweir, accounts_db):
+        """As PgBouncer has it: a role that cannot log in by password may be trusted; who is no role at all may not."""
+        proxy = pgweir(settings=by_query(auth_type="trust"), accounts=READER)
+        for user in ("q_scram", "q_empty", "q_expired"):
+            with proxy.connect(user, accounts_db) as client:
+                assert client.value("select session_user") == user
+        for user in ("q_nobody", "q_nologin"):
+            refused = refusal(proxy, user, accounts_db)
+            assert refused.sqlstate == "28000" and refused.fields["M"] == "no such user"
+
+    def test_auth_dbname_that_is_of_no_use(self, pgweir, accounts_db):
+        """Said to whoever asks, whether his name exists or not; a database with an auth_dbname of its own is not concerned."""
+        proxy = pgweir(settings=by_query(auth_dbname="nowhere"), accounts={**READER, "postgres": "boss"},
+                       databases={"shop": f"dbname={accounts_db}", "good": f"dbname={accounts_db} auth_dbname=shop"})
+        proxy.admin = lambda command: proxy.connect("postgres", "pgweir", password="boss").query(command).dicts
+        del proxy.sections["databases"]["*"]
+        proxy.reload()
+        for user in ("q_scram", "q_nobody"):
+            assert refusal(proxy, user, "shop", password="one").fields["M"] == "bouncer config error"
+        proxy.wait_for_log('authentication database "nowhere" is not configured')
+        proxy.connect("q_scram", "good", password="one").close()
+        proxy.admin("DISABLE shop")
+        refused = refusal(proxy, "q_scram", "good", password="one")
+        assert refused.sqlstate == "55000" and refused.fields["M"] == 'authentication database "shop" is disabled'
+        proxy.admin("ENABLE shop")
+        proxy.connect("q_scram", "good", password="one").close()
 
     @pytest.mark.parametrize("database", ["no_such_database", "y" * 64, "y" * 9000])
     def test_databases_are_not_told(self, pgweir, accounts_db, database):

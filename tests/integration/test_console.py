@@ -160,6 +160,19 @@ def test_statistics_count(proxy, console):
     wait_until(lambda: proxy.log_text().count("stats: ") >= 2, "log_stats writes")
 
 
+def test_statistics_count_prepared_statements(proxy, console):
+    """By database, as exporters read them."""
+    def row():
+        return next((row for row in console.query("show stats_totals").dicts if row["database"] == "postgres"), {})
+    before = row()
+    with psycopg.connect(proxy.dsn(), autocommit=True) as client:
+        for _ in range(5):
+            client.execute("select 'counted', %s", ("x",), prepare=True)
+    after = row()
+    grown = {name: int(after[name]) - int(before.get(name) or 0) for name in ("client_parse_count", "server_parse_count", "bind_count")}
+    assert grown["client_parse_count"] >= 1 and grown["server_parse_count"] >= 1 and grown["bind_count"] >= 5
+
+
 def test_averages_are_of_the_last_period(pgweir):
     proxy = pgweir(settings={"stats_period": 1})
 

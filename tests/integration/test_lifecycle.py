@@ -8,6 +8,7 @@ import pytest
 from harness.proxy import ENVIRONMENT, Pgweir, binary
 from harness.system import wait_until
 from harness.wire import PgError
+from harness.wire import PgError
 
 
 def run(workspace, *arguments, environment=None):
@@ -38,6 +39,8 @@ def test_check_config_accepts_a_good_file(workspace):
     ("[pgweir]\nlisten_port = 99999999\n", ["2", "listen_port"]),
     ("[pgweir]\npool_mode = transation\n", ["2", "pool_mode", "transaction"]),
     ("[pgweir]\n\nroute = nowhere\n", ["3", "route", "replica"]),
+    ("[pgweir]\nauth_dbname = pgbouncer\n", ["2", "auth_dbname", "reserved"]),
+    ("[pgweir]\nclient_tls_sslmode = verify-full\n", ["2", "client_tls_sslmode", "client_tls_ca_file"]),
     ("[nonsense]\nx = 1\n", ["nonsense"]),
 ])
 def test_check_config_names_file_line_and_key(workspace, text, expected):
@@ -116,6 +119,9 @@ def test_bad_reload_keeps_the_old_settings(pgweir):
     proxy.configure(max_client_conn="many")
     proxy.process.send_signal(signal.SIGHUP)
     proxy.wait_for_log("max_client_conn", mark)
+    with pytest.raises(PgError) as refused:
+        proxy.admin("RELOAD")
+    assert "RELOAD failed" in refused.value.fields["M"] and "max_client_conn" in refused.value.fields["D"]
     assert settings_of(proxy)["max_client_conn"] == "50"
     assert proxy.value("select 1") == "1"
 

@@ -117,7 +117,7 @@ static void test_errors(void **state)
 		  "1: authentication method \"any\" is not supported: expected trust, reject, md5, password, "
 		  "scram-sha-256, cert or peer" },
 		{ "host all all all peer", "1: peer authentication is only supported on local sockets" },
-		{ "host all all all cert", "1: cert authentication is only supported on hostssl connections" },
+		{ "hostnossl all all all cert", "1: cert authentication is only supported on hostssl connections" },
 		{ "local all all md5 map=x", "1: option \"map=x\" is not supported with method md5" },
 		{ "local all all peer map=", "1: option \"map=\" is not supported with method peer" },
 		{ "local all \"all trust", "1: expected a double quote at the end of the line" },
