@@ -2,6 +2,7 @@
 program (PGWEIR_BREAK) and wants its tests to fail."""
 import contextlib
 import threading
+import time
 
 import pytest
 from harness.network import Link
@@ -453,6 +454,33 @@ def test_rule_g3_a_cancel_never_hits_the_next_client(narrow, database):
         finally:
             stop.set()
             canceller.join()
+
+
+def test_rule_g3_a_late_cancel_finds_nobody(cluster, pgweir, database):
+    """The CancelRequest is on its way to the server when the query ends: its connection is nobody else's until it is there."""
+    hint, locks = "/* pgweir: route=primary */", "select pg_advisory_lock(1), pg_advisory_lock(2)"
+    with Link(cluster.primary.port) as link, cluster.primary.connect(database=database) as holder:
+        holder.query(locks)
+        proxy = pgweir(hosts=[link.port], settings={"default_pool_size": 1, "workers": 1})
+        with proxy.connect(database=database) as victim, proxy.connect(database=database) as bystander:
+            link.hold_cancels()
+            victim.send(query(f"{hint} select 'victim' from pg_advisory_xact_lock(1)"))
+            canceller = threading.Thread(target=victim.cancel)
+            canceller.start()
+            wait_until(lambda: link.held, "the cancel under way")
+            holder.query("select pg_advisory_unlock(1)")
+            assert "D victim" in victim.brief_until_ready()
+            bystander.send(query(f"{hint} select 'unharmed' from pg_advisory_xact_lock(2)"))
+            waiting = "select count(*) from pg_locks where locktype = 'advisory' and not granted"
+            for _ in range(40):  # it must not get there: not an event that one could wait for
+                if cluster.primary.value(waiting) != "0":
+                    break
+                time.sleep(0.02)
+            link.resume()
+            canceller.join()
+            wait_until(lambda: link.delivered, "the cancel at the server")
+            holder.query("select pg_advisory_unlock(2)")
+            assert "D unharmed" in bystander.brief_until_ready()
 
 
 def test_rule_g4_replication_connections_reach_the_primary(cluster, proxy, database):

@@ -5,7 +5,9 @@
         link.piece = 1                       # bytes forwarded at a time
         link.stall("down")                   # "up" is towards the target; bytes wait until resume()
         link.cut()                           # a reset of every connection, both ends
-        link.refuse()                        # from now on connections are accepted and dropped; allow() again"""
+        link.refuse()                        # from now on connections are accepted and dropped; allow() again
+        link.hold_cancels()                  # CancelRequests wait in the link until resume(): link.held of them, and then
+                                             # link.delivered, when the server has hung up"""
 import collections
 import selectors
 import socket
@@ -14,6 +16,7 @@ import threading
 import time
 
 CHUNK = 65536
+CANCEL_REQUEST = struct.pack("!ii", 16, 80877102)
 # Bytes that wait in the link for a slow or stalled receiver; beyond it the link stops reading, as a network does.
 WINDOW = 1 << 20
 
@@ -27,6 +30,7 @@ class Pipe:
         self.waiting = 0
         self.ended = False
         self.forwarded = 0
+        self.cancels = False  # what it brings is a CancelRequest
 
 
 class Link:
@@ -37,7 +41,9 @@ class Link:
         self.delay = 0.0
         self.piece = CHUNK
         self.connections = 0
+        self.held = self.delivered = 0
         self._stalled = set()
+        self._holding_cancels = False
         self._refusing = False
         self._cut = False
         self._stopping = False
@@ -66,8 +72,12 @@ class Link:
         self._stalled |= {"up", "down"} if direction == "both" else {direction}
         self._wake()
 
+    def hold_cancels(self):
+        self._holding_cancels = True
+
     def resume(self):
         self._stalled = set()
+        self._holding_cancels = False
         self._wake()
 
     def cut(self):
@@ -129,11 +139,14 @@ class Link:
         if self._listener in ready:
             self._accept()
 
+    def _may_go(self, pipe):
+        return pipe.queue and pipe.direction not in self._stalled and not (pipe.cancels and self._holding_cancels)
+
     def _is_due(self, pipe):
-        return pipe.queue and pipe.direction not in self._stalled and pipe.queue[0][0] <= time.monotonic()
+        return self._may_go(pipe) and pipe.queue[0][0] <= time.monotonic()
 
     def _next_due(self):
-        times = [pipe.queue[0][0] for pipe in self._pipes if pipe.queue and pipe.direction not in self._stalled]
+        times = [pipe.queue[0][0] for pipe in self._pipes if self._may_go(pipe)]
         return max(0.0, min(times) - time.monotonic()) if times else None
 
     def _accept(self):
@@ -173,6 +186,9 @@ class Link:
         if not data:
             pipe.ended = True
             return
+        if pipe.direction == "up" and not pipe.forwarded and data.startswith(CANCEL_REQUEST):
+            pipe.cancels = True
+            self.held += self._holding_cancels
         due = time.monotonic() + self.delay
         piece = self.piece
         for at in range(0, len(data), piece):
@@ -197,6 +213,7 @@ class Link:
             self._close(pipe)
 
     def _close(self, pipe):
+        self.delivered += any(p.cancels for p in self._pipes if p.source in (pipe.source, pipe.target))
         self._pipes = [p for p in self._pipes if p.source not in (pipe.source, pipe.target)]
         pipe.source.close()
         pipe.target.close()
