@@ -105,6 +105,7 @@ struct client_segment {
 	bool makes_state;      /* leaves a cursor, savepoint, portal or setting in its transaction */
 	bool shows_time;       /* of the transaction (C1) */
 	bool done_rows;        /* as shown_rows, counting what is held back */
+	uint8_t unnamed;       /* enum unnamed_way */
 	uint16_t done_msgs;    /* as shown_msgs, counting what is held back */
 	uint16_t shown_msgs;   /* messages whose replies have reached the client */
 	uint16_t settled_msgs; /* retried: so many were answered before, shown or not: their Parse has happened */
@@ -153,6 +154,8 @@ struct client {
 	bool wait_notified;              /* WAIT_SERVER: has been told of it */
 	bool counted;                    /* in its database's and its user's limits */
 	bool quiet_end;                  /* close once what is pending has been sent */
+	bool shares_unnamed;             /* unnamed_statement_cache as it holds for this client */
+	bool custom_unnamed;             /* unnamed_plan=custom does */
 	uint32_t pins;                   /* reasons by bit, sql/facts */
 	uint32_t tx_flags;               /* facts' flags of the transaction so far */
 	bool tx_sequences;               /* its transaction may have moved a sequence, or asked for one (E3) */

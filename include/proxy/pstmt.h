@@ -17,6 +17,7 @@
 #include <uthash.h>
 #include <xxhash.h>
 #include "base/str.h"
+#include "proxy/unnamed.h"
 #include "sql/lexer.h"
 
 struct sql_shape;
@@ -37,7 +38,8 @@ struct stmt_text {
 	char server_name[PSTMT_NAME_MAX]; /* pgweir_<id>, with a NUL */
 	struct sql_shape *shape;          /* owned reference, or NULL until the relay has classified the text */
 	struct sql_hint hint;             /* borrows body */
-	uint8_t body[];                   /* of a Parse message, behind the name: text, NUL, int16 count, count OIDs */
+	struct unnamed_use unnamed;
+	uint8_t body[]; /* of a Parse message, behind the name: text, NUL, int16 count, count OIDs */
 };
 TAILQ_HEAD(stmt_text_queue, stmt_text);
 
@@ -127,6 +129,10 @@ struct sstmt {
 	uint32_t used_in;       /* segment number of the last use, so that eviction spares the running segment */
 	uint32_t checked_in;    /* client_segment.check_no in which it was made to see its columns (columns.h) */
 	uint64_t columns;       /* columns.h; 0: unknown */
+	uint64_t
+	    facts_id; /* the rest is the unnamed cache's (unnamed.h): facts at a Parse for it; 0: of another one, */
+	uint64_t parsed_us; /* time of that Parse, */
+	uint32_t runs;      /* executions since then */
 };
 TAILQ_HEAD(sstmt_queue, sstmt);
 

@@ -52,16 +52,17 @@ struct segment_msg {
 struct segment {
 	enum segment_end end;
 	unsigned n;
-	size_t len;          /* bytes of whole messages, and of the part of a large one that is there */
-	size_t large_len;    /* LARGE: the whole length of its last message */
-	bool executes;       /* holds an Execute, Query or FunctionCall */
-	bool parses;         /* holds a Parse or a Close of a statement */
-	bool known;          /* Bind, perhaps Describe, Execute, Sync of one statement made earlier; no portal name */
-	bool single;         /* exactly one statement from Parse or Bind to Sync, or one Query */
-	bool only_close;     /* nothing but Close and Sync */
-	bool doubted;        /* executes code that may have been replaced since the facts were loaded */
-	bool unknown;        /* executes or describes something that was not made here */
-	unsigned n_executed; /* Execute and Query messages */
+	size_t len;       /* bytes of whole messages, and of the part of a large one that is there */
+	size_t large_len; /* LARGE: the whole length of its last message */
+	bool executes;    /* holds an Execute, Query or FunctionCall */
+	bool parses;      /* holds a Parse or a Close of a statement */
+	bool known;       /* Bind, perhaps Describe, Execute, Sync of one statement made earlier; no portal name.  Or of
+	                     the unnamed one, which the Parse in front of them makes */
+	bool single;      /* exactly one statement from Parse or Bind to Sync, or one Query */
+	bool only_close;  /* nothing but Close and Sync */
+	bool doubted;     /* executes code that may have been replaced since the facts were loaded */
+	bool unknown;     /* executes or describes something that was not made here */
+	unsigned n_executed;     /* Execute and Query messages */
 	struct sql_shape *shape; /* the one executed statement's; owned reference, or NULL (none, several, unknown) */
 	struct params *names;    /* settings with a point that its statements name (E1); owned reference or NULL */
 	uint32_t flags, pins;    /* union over what is executed */

@@ -80,6 +80,8 @@ enum {
 	REQF_COLUMNS = 1024,    /* Describe whose answer is to be remembered (columns.h) */
 	REQF_OF_UNNAMED = 4096, /* with it: of the unnamed statement */
 	REQF_OUTDATED = 2048,   /* Bind that is made to fail: the client knows other columns (columns.h) */
+	REQF_HERE = 8192,       /* Parse: nothing was sent, ParseComplete is ours to say (unnamed.h) */
+	REQF_SHARED = 16384, /* Parse: the client's unnamed statement becomes sstmt->text; Bind: of such a one (D2) */
 };
 
 struct request {

@@ -33,6 +33,7 @@ struct userdb;
 
 enum {
 	WORKER_SCRATCH_BYTES = 64 * 1024, /* one read from a server */
+	WORKER_SCRATCH_HEAD = 64,         /* room before it, for what is said in front of an answer */
 	CLIENT_BLOCK_BYTES = 4096,        /* a client's input while it has any */
 	SEGMENT_BYTES_MAX = 64 * 1024,    /* A8: what is kept for a repetition, and the bound for parsing */
 	HOLD_BYTES_MAX = 16 * 1024,       /* G1: of a standby's answer before it is shown */
@@ -73,7 +74,7 @@ struct worker {
 	unsigned ticks;
 	uint64_t fresh_timer_at_us;
 	struct loop_timer fresh_timer;        /* runs only while fresh_wait has somebody */
-	uint8_t *scratch;                     /* owned; WORKER_SCRATCH_BYTES with head room before it */
+	uint8_t *scratch;                     /* owned; WORKER_SCRATCH_BYTES, behind WORKER_SCRATCH_HEAD */
 	struct buf out;                       /* one segment for a server, being put together */
 	struct buf reply;                     /* small replies of ours, being put together */
 	struct segment_scratch scan;          /* the segment being looked at */

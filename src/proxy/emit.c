@@ -13,6 +13,7 @@
 #include "proxy/settings.h"
 #include "proxy/sqlprep.h"
 #include "proxy/tracking.h"
+#include "proxy/unnamed.h"
 #include "proxy/worker.h"
 #include "sql/facts.h"
 #include "sql/shapes.h"
@@ -118,6 +119,7 @@ static struct sstmt *fresh_entry(struct emit *e, struct stmt_text *text, uint64_
 	at->made_for = made_for;
 	at->columns = 0;
 	at->epoch = e->s->pool->worker->texts.epoch;
+	at->facts_id = 0;
 	return at;
 }
 
@@ -808,21 +810,33 @@ static bool is_ready_to_bind(struct client *c, struct server *s, const struct se
 	return named && (named->told ? named->told == at->columns : n == 3);
 }
 
-/* Bind with our name for the statement, and behind it all the rest as it is. */
-static enum emit_result send_known(struct client *c, struct server *s, const struct segment *seg, const uint8_t *p)
+/* Bind with our name for the statement, and behind it all the rest as it is.  at: shared for an unnamed statement, with
+ * its Parse before the Bind; else NULL. */
+static enum emit_result send_known(struct client *c, struct server *s, const struct segment *seg, const uint8_t *p,
+                                   struct sstmt *at)
 {
 	static const uint8_t kinds[][4] = { { REQ_BIND, REQ_EXECUTE, REQ_SYNC },
 		                            { REQ_BIND, REQ_DESCRIBE_PORTAL, REQ_EXECUTE, REQ_SYNC } };
-	const struct segment_msg *bind = &seg->msgs[0];
+	uint16_t first = at != NULL;
+	const struct segment_msg *bind = &seg->msgs[first];
 	struct str name = stmt_text_server_name(bind->text);
 	struct buf *out = &s->pool->worker->out;
-	size_t names = 1 + name.n + 1, rest = seg->len - bind->rest, len = FRAME_HEAD_BYTES + names + rest;
+	size_t names = 1 + name.n + 1, rest = seg->len - bind->off - bind->rest, len = FRAME_HEAD_BYTES + names + rest;
 	buf_clear(out);
 	if (!buf_reserve(out, len + PSTMT_NAME_MAX) || !requests_reserve(&s->reqs, seg->n))
 		return broken(s, "out of memory");
-	const uint8_t *kind = kinds[seg->n - 3];
-	for (uint16_t i = 0; i < seg->n; i++)
-		*requests_next(&s->reqs) = (struct request){ .kind = kind[i], .msg = i };
+	const uint8_t *kind = kinds[seg->n - first - 3];
+	if (at)
+		*requests_next(&s->reqs) =
+		    (struct request){ .kind = REQ_PARSE, .flags = REQF_HERE | REQF_SHARED, .sstmt = at };
+	for (uint16_t i = first; i < seg->n; i++)
+		*requests_next(&s->reqs) = (struct request){ .kind = kind[i - first], .msg = i };
+	if (at) {
+		struct request *r = requests_at(&s->reqs, requests_len(&s->reqs) - seg->n + 1);
+		r->flags = REQF_SHARED;
+		r->sstmt = at;
+	}
+	p += bind->off;
 	uint32_t length = htobe32((uint32_t)(FRAME_HEAD_BYTES - 1 + names + (bind->len - bind->rest)));
 	uint8_t *w = buf_tail(out);
 	*w = MSG_BIND;
@@ -835,6 +849,63 @@ static enum emit_result send_known(struct client *c, struct server *s, const str
 	c->du->stats.binds++;
 	return send_bytes(s, w, len);
 }
+
+/* The shared statement is parsed here, for the first time or anew: its answer is the client's. */
+static enum emit_result share_anew(struct client *c, struct server *s, const struct segment *seg, const uint8_t *p)
+{
+	struct emit e;
+	const struct segment_msg *bind = &seg->msgs[1];
+	emit_begin(&e, c, s);
+	struct sstmt *at = fresh_entry(&e, bind->text, emit_settings(c));
+	if (!at)
+		return emit_finish(&e);
+	unnamed_note_parsed(c, seg, at);
+	at->runs = 1;
+	push(&e, REQ_PARSE, REQF_SERVER_STMT | REQF_SHARED)->sstmt = at;
+	put_parse(&e, stmt_text_server_name(bind->text), bind->text);
+	struct request *r = push(&e, REQ_BIND, REQF_SHARED); /* its errors would show our name */
+	r->msg = 1;
+	r->sstmt = at;
+	ww_begin(&e.ww, MSG_BIND);
+	ww_str(&e.ww, STR(""));
+	ww_str(&e.ww, stmt_text_server_name(bind->text));
+	ww_bytes(&e.ww, p + bind->off + bind->rest, bind->len - bind->rest);
+	ww_end(&e.ww);
+	for (uint16_t i = 2; i < seg->n; i++) {
+		const struct segment_msg *m = &seg->msgs[i];
+		emit_plain(&e, p, m,
+		           m->type == MSG_DESCRIBE  ? REQ_DESCRIBE_PORTAL
+		           : m->type == MSG_EXECUTE ? REQ_EXECUTE
+		                                    : REQ_SYNC,
+		           i);
+	}
+	c->seg.next_msg = (uint16_t)seg->n;
+	return emit_finish(&e);
+}
+
+/* False: clients who know it by a name rely on its columns (columns.h), so it cannot be parsed anew at will. */
+static bool try_shared(struct client *c, struct server *s, const struct segment *seg, const uint8_t *p,
+                       enum emit_result *result)
+{
+	struct sstmt *at = server_stmts_find(&s->stmts, seg->msgs[1].text, c->segment_no);
+	struct stats_block *total = &s->pool->worker->stats.total;
+	bool current = unnamed_is_current(c, seg, at);
+	if (!current && at && at->columns) {
+		c->seg.unnamed = UNNAMED_PLAIN;
+		return false;
+	}
+	total->client_parses++;
+	if (current) {
+		at->runs++;
+		*result = send_known(c, s, seg, p, at);
+	} else {
+		total->binds++;
+		*result = share_anew(c, s, seg, p);
+	}
+	return true;
+}
+
+static bool begins_with_parse(const struct segment *seg) { return seg->msgs[0].type == MSG_PARSE; }
 
 /* The general way. */
 static enum emit_result put_segment(struct client *c, struct server *s, struct segment *seg, const uint8_t *p,
@@ -881,8 +952,14 @@ enum emit_result emit_segment(struct client *c, struct server *s, struct segment
 	if (is_plain(c, s) && !discards && !may_use_names(seg) && !(seg->flags & SQL_F_SETS)) {
 		if (seg->n == 1 && seg->end == SEGMENT_QUERY)
 			return send_query(c, s, seg, p);
-		if (seg->known && is_ready_to_bind(c, s, &seg->msgs[0], seg->n))
-			return send_known(c, s, seg, p);
+		if (seg->known && begins_with_parse(seg)) {
+			c->seg.unnamed = (uint8_t)unnamed_choose(c, seg);
+			enum emit_result result;
+			if (c->seg.unnamed == UNNAMED_SHARED && try_shared(c, s, seg, p, &result))
+				return result;
+		} else if (seg->known && is_ready_to_bind(c, s, &seg->msgs[0], seg->n)) {
+			return send_known(c, s, seg, p, NULL);
+		}
 	}
 	return put_segment(c, s, seg, p, discards);
 }

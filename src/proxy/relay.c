@@ -26,6 +26,7 @@
 #include "proxy/settings.h"
 #include "proxy/token.h"
 #include "proxy/tracking.h"
+#include "proxy/unnamed.h"
 #include "proxy/worker.h"
 #include "sql/shapes.h"
 #include "wire/msg.h"
@@ -758,6 +759,7 @@ void relay_retry(struct client *c, enum server_role role)
 	c->copy = COPY_NONE;
 	c->seg.role = role;
 	c->seg.retried = true;
+	c->seg.unnamed = UNNAMED_PLAIN;
 	c->seg.open = false;
 	c->seg.checking = c->seg.check_no = 0;
 	c->seg.next_msg = 0;
@@ -858,6 +860,8 @@ void relay_segment_done(struct client *c, struct server *s, char status)
 	client_stmts_clear_sent(&c->stmts, &c->worker->texts);
 	note_time(c);
 	measure_segment(c, s, failed);
+	if (c->seg.unnamed != UNNAMED_PLAIN)
+		unnamed_note_done(c, failed);
 	if (c->seg.kept)
 		buf_consume(&c->in, c->emitted);
 	c->emitted = 0;

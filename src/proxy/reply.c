@@ -56,7 +56,7 @@ static void remove_statement(struct server *s, struct sstmt *statement)
 	for (uint32_t i = 0; i < requests_len(&s->reqs); i++) {
 		struct request *r = requests_at(&s->reqs, i);
 		if (r->flags & REQF_SERVER_STMT && r->sstmt == statement)
-			r->flags &= (uint8_t)~REQF_SERVER_STMT;
+			r->flags &= (uint16_t)~REQF_SERVER_STMT;
 	}
 	columns_forget_copy(s, statement);
 	server_stmts_remove(&s->stmts, &s->pool->worker->texts, statement);
@@ -82,6 +82,8 @@ static void settle(struct server *s, struct request *r, bool ok)
 		else if (!ok && r->kind == REQ_PARSE)
 			r->sstmt->present = false;
 	}
+	if (r->flags & REQF_SHARED && r->kind == REQ_PARSE && ok && c)
+		client_stmts_set_unnamed(&c->stmts, t, r->sstmt->text);
 	if (r->flags & REQF_UNNAMED && ok) {
 		struct stmt_text *text = r->kind == REQ_PARSE ? r->text : NULL;
 		if (c && !(r->flags & REQF_SWALLOW)) {
@@ -100,6 +102,8 @@ static void settle(struct server *s, struct request *r, bool ok)
 static void unnamed_failed(struct server *s, const struct request *r)
 {
 	struct stmt_texts *t = &s->pool->worker->texts;
+	if (r->kind == REQ_PARSE && r->flags & REQF_SHARED && s->client)
+		client_stmts_set_unnamed(&s->client->stmts, t, NULL);
 	if (r->kind != REQ_PARSE || !(r->flags & REQF_UNNAMED))
 		return;
 	server_stmts_set_unnamed(&s->stmts, t, NULL);
@@ -120,6 +124,8 @@ void reply_abandon(struct server *s)
 {
 	if (!s)
 		return;
+	if (requests_len(&s->reqs) && requests_at(&s->reqs, 0)->flags & REQF_HERE)
+		s->reqs.head++; /* nobody will answer it */
 	for (uint32_t i = 0; i < requests_len(&s->reqs); i++) {
 		struct request *r = requests_at(&s->reqs, i);
 		settle(s, r, false);
@@ -268,6 +274,17 @@ static bool may_prepare_anew(const struct server *s, const struct request *r)
 	       !relies_on_columns(c) && !RULE_BROKEN(D3);
 }
 
+/* D2: Bind was refused by a statement that was analysed earlier; a true Parse may see it differently.  Nothing has run
+ * yet.  Not what ends the session, and not what the client has asked for. */
+static bool is_shared_refused(const struct server *s, const struct request *r, const struct pgerr_fields *e)
+{
+	const struct client *c = s->client;
+	if (!c || !r || r->kind != REQ_BIND || !(r->flags & REQF_SHARED) || RULE_BROKEN(D2))
+		return false;
+	return c->state == CLIENT_ACTIVE && c->seg.kept && !c->seg.done_rows && !c->seg.retried && c->tx == CTX_NONE &&
+	       !pgerr_is_fatal(e) && !pgerr_is_class(e, "57") && !pgerr_is_class(e, "53");
+}
+
 static void mark_refused(struct client *c, const struct request *r, const struct pgerr_fields *e)
 {
 	char code[6];
@@ -372,6 +389,9 @@ static enum outcome on_error(struct reply *r, const uint8_t *body, size_t have)
 		r->w->texts.epoch++;
 		server_stmts_set_unnamed(&s->stmts, &r->w->texts, NULL);
 	}
+	bool shared_refused = is_shared_refused(s, first, &e);
+	if (shared_refused)
+		first->sstmt->facts_id = 0; /* parsed anew before its next use */
 	note_error(s, &e);
 	bool was_query = first && (first->kind == REQ_QUERY || first->kind == REQ_FCALL);
 	bool query_skipped = false;
@@ -385,7 +405,7 @@ static enum outcome on_error(struct reply *r, const uint8_t *body, size_t have)
 		s->prelude_failed = true;
 		s->sequences_of = UINT_MAX; /* perhaps not discarded */
 	}
-	if (c && refused && !outdated)
+	if (c && refused && !outdated && !shared_refused)
 		mark_refused(c, first, &e);
 	skip_requests(s);
 	if (!c && pgerr_is_fatal(&e)) {
@@ -398,7 +418,7 @@ static enum outcome on_error(struct reply *r, const uint8_t *body, size_t have)
 		server_stmts_doubt(&s->stmts);
 		sqlprep_doubt(s);
 	}
-	if (missing || refused) {
+	if (missing || refused || shared_refused) {
 		retry(r, requests_len(&s->reqs) == 0 && !pgerr_is_fatal(&e));
 		return OUT_SWALLOW; /* the rest of what it sends, up to ReadyForQuery, is for nobody */
 	}
@@ -442,6 +462,42 @@ static enum outcome answered(struct reply *r, bool rows)
 	if (rows)
 		s->client->seg.done_rows = true;
 	return OUT_FORWARD;
+}
+
+/* --- what is said here in front of an answer (unnamed.h) --- */
+
+static const uint8_t parse_complete[] = { MSG_PARSE_COMPLETE, 0, 0, 0, 4 };
+
+/* Behind what is to be forwarded so far; there is head room for one in each read, and no segment has more. */
+static void insert_parse_complete(struct reply *r)
+{
+	size_t n = (size_t)(r->to - r->from);
+	if (n == 0)
+		r->from = r->to = r->p;
+	CHECK(r->from - sizeof parse_complete >= r->w->scratch - WORKER_SCRATCH_HEAD);
+	r->from -= sizeof parse_complete;
+	memmove(r->from, r->from + sizeof parse_complete, n);
+	memcpy(r->from + n, parse_complete, sizeof parse_complete);
+}
+
+/* The server has come to what stands behind such a Parse. */
+static void answer_here(struct reply *r)
+{
+	struct request *first = head(r->s);
+	if (LIKELY(!first || !(first->flags & REQF_HERE)))
+		return;
+	struct request done = pop(r->s);
+	settle(r->s, &done, true);
+	if (done.flags & REQF_SWALLOW || !r->s->client)
+		return;
+	if (done.msg + 1 > r->s->client->seg.done_msgs)
+		r->s->client->seg.done_msgs = (uint16_t)(done.msg + 1);
+	insert_parse_complete(r);
+}
+
+static bool is_asynchronous(uint8_t type)
+{
+	return type == MSG_PARAMETER_STATUS || type == MSG_NOTICE_RESPONSE || type == MSG_NOTIFICATION_RESPONSE;
 }
 
 /* Part of the answer of the request at the head, which goes on. */
@@ -735,6 +791,8 @@ static enum outcome take_raw(struct reply *r)
 static enum outcome take_message(struct reply *r, const struct frame_head *h)
 {
 	size_t avail = (size_t)(r->end - r->p), n = h->len < avail ? h->len : avail;
+	if (!is_asynchronous(h->type))
+		answer_here(r);
 	enum outcome out =
 	    on_message(r, h->type, r->p + FRAME_HEAD_BYTES, n - FRAME_HEAD_BYTES, h->len - FRAME_HEAD_BYTES);
 	if (out == OUT_STOP)
@@ -839,6 +897,8 @@ static bool is_whole_answer(const struct reply *r, uint64_t *rows)
 		const struct request *q = requests_at(&s->reqs, i);
 		if (q->flags & (REQF_SWALLOW | REQF_COLUMNS))
 			return false;
+		if (q->flags & REQF_HERE)
+			continue;
 		p = skip_answer(p, end, (enum request_kind)q->kind, rows);
 		if (q->kind == REQ_SYNC || q->kind == REQ_QUERY)
 			return p && end - p == FRAME_HEAD_BYTES + 1 && skip_one(p, end, MSG_READY_FOR_QUERY) == end;
@@ -856,6 +916,11 @@ static bool take_whole_answer(struct reply *r)
 	if (!c || c->state != CLIENT_ACTIVE || s->raw_left || s->pending || s->news || buf_len(&s->hold) ||
 	    s->plain.n_tentative || !STAILQ_EMPTY(&s->plain.effects) || !is_whole_answer(r, &rows))
 		return false;
+	r->to = r->end;
+	if (requests_at(&s->reqs, 0)->flags & REQF_HERE) {
+		r->from -= sizeof parse_complete;
+		memcpy(r->from, parse_complete, sizeof parse_complete);
+	}
 	do {
 		struct request *done = requests_at(&s->reqs, 0);
 		last = (enum request_kind)done->kind;
@@ -864,7 +929,7 @@ static bool take_whole_answer(struct reply *r)
 		s->reqs.head++;
 	} while (last != REQ_SYNC && last != REQ_QUERY);
 	c->seg.rows += rows;
-	r->to = r->p = r->end;
+	r->p = r->end;
 	r->status = s->tx = (char)r->end[-1];
 	r->ready = true;
 	return true;

@@ -576,15 +576,16 @@ static void put_fixed(struct segment *seg, uint8_t type, size_t len)
 	seg->len += len;
 }
 
-/* The statement that such a segment binds, with its Bind at the start of *seg; NULL: it is none. */
-static struct stmt_text *bound_alone(struct scan *sc, bool *describes)
+/* Adds the Bind at `at` to *seg, if such messages follow; what it binds is for the caller to find. */
+static struct segment_msg *bind_alone(struct scan *sc, size_t at, bool *describes)
 {
 	struct frame_head h;
-	const uint8_t *p = sc->p;
-	if (sc->n < FRAME_HEAD_BYTES || *p != MSG_BIND || frame_peek(p, sc->n, &h) != FRAME_OK || h.len > sc->n)
+	const uint8_t *p = sc->p + at;
+	size_t n = sc->n - at;
+	if (n < FRAME_HEAD_BYTES || *p != MSG_BIND || frame_peek(p, n, &h) != FRAME_OK || h.len > n)
 		return NULL;
 	const uint8_t *tail = p + h.len;
-	size_t left = sc->n - h.len;
+	size_t left = n - h.len;
 	*describes = left > sizeof describe_bytes && memcmp(tail, describe_bytes, sizeof describe_bytes) == 0;
 	if (*describes) {
 		tail += sizeof describe_bytes;
@@ -598,37 +599,70 @@ static struct stmt_text *bound_alone(struct scan *sc, bool *describes)
 	const char *nul = memchr(name, 0, h.len - FRAME_HEAD_BYTES - 1);
 	if (!nul)
 		return NULL;
-	struct str statement = { name, (size_t)(nul - name) };
-	struct stmt_text *text = find_text(sc, statement);
+	struct segment_msg *m = &sc->seg->msgs[sc->seg->n];
 	put_fixed(sc->seg, MSG_BIND, h.len);
-	struct segment_msg *m = &sc->seg->msgs[0];
 	m->portal = STR("");
-	m->name = statement;
+	m->name = (struct str){ name, (size_t)(nul - name) };
 	m->rest = (uint32_t)(nul + 1 - (const char *)p);
-	m->text = text;
-	return text;
+	return m;
 }
 
-static bool scan_known(struct scan *sc)
+static bool scan_nothing(struct segment *seg)
+{
+	seg->n = 0;
+	seg->len = 0;
+	return false;
+}
+
+static void scan_behind_bind(struct scan *sc, const struct segment_msg *m, bool describes)
 {
 	struct segment *seg = sc->seg;
-	bool describes;
-	struct stmt_text *text = bound_alone(sc, &describes);
-	if (!text) {
-		seg->n = 0;
-		seg->len = 0;
-		return false;
-	}
 	if (describes) {
 		put_fixed(seg, MSG_DESCRIBE, sizeof describe_bytes);
-		seg->msgs[1].target = MSG_TARGET_PORTAL;
+		seg->msgs[seg->n - 1].target = MSG_TARGET_PORTAL;
 	}
 	put_fixed(seg, MSG_EXECUTE, EXECUTE_BYTES);
 	put_fixed(seg, MSG_SYNC, sizeof execute_sync_bytes - EXECUTE_BYTES);
 	seg->end = SEGMENT_SYNC;
 	seg->executes = seg->known = seg->single = true;
-	note_values(sc, sc->p + seg->msgs[0].rest, seg->msgs[0].len - seg->msgs[0].rest);
-	add_text(sc, text, USE_EXECUTED);
+	note_values(sc, sc->p + m->off + m->rest, m->len - m->rest);
+	add_text(sc, m->text, USE_EXECUTED);
+}
+
+/* The same of an unnamed statement, with its Parse before it. */
+static bool scan_known_parse(struct scan *sc)
+{
+	struct frame_head h;
+	struct segment *seg = sc->seg;
+	struct msg_parse msg;
+	bool describes;
+	if (frame_peek(sc->p, sc->n, &h) != FRAME_OK || h.len > sc->n)
+		return false;
+	const uint8_t *body = sc->p + FRAME_HEAD_BYTES;
+	size_t len = h.len - FRAME_HEAD_BYTES;
+	put_fixed(seg, MSG_PARSE, h.len);
+	struct segment_msg *bind = bind_alone(sc, h.len, &describes);
+	if (!bind || bind->name.n || !msg_parse_parse(body, len, &msg) || msg.name.n)
+		return scan_nothing(seg);
+	struct stmt_text *text = stmt_texts_intern(&sc->c->worker->texts, body + 1, len - 1);
+	if (!text)
+		return scan_nothing(seg);
+	seg->msgs[0].name = msg.name;
+	seg->msgs[0].text = bind->text = text;
+	seg->parses = true;
+	scan_behind_bind(sc, bind, describes);
+	return true;
+}
+
+static bool scan_known(struct scan *sc)
+{
+	bool describes;
+	if (sc->n && *sc->p == MSG_PARSE)
+		return scan_known_parse(sc);
+	struct segment_msg *bind = bind_alone(sc, 0, &describes);
+	if (!bind || !(bind->text = find_text(sc, bind->name)))
+		return scan_nothing(sc->seg);
+	scan_behind_bind(sc, bind, describes);
 	return true;
 }
 

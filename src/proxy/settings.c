@@ -172,6 +172,11 @@ void settings_follow_config(struct client *c)
 	c->conf_app = c->application ? config_application(c->du->config, str_of(c->application)) : NULL;
 	settings_refresh_routing(c);
 	measure_client(c);
+	const struct dbuser *du = c->du;
+	c->shares_unnamed = du->config->max_prepared_statements > 0 &&
+	                    config_unnamed_statement_cache(du->config, du->conf, du->conf_user, c->conf_app);
+	c->custom_unnamed =
+	    config_unnamed_plan(du->config, du->conf, du->conf_user, c->conf_app) == UNNAMED_PLAN_CUSTOM;
 }
 
 /* D1: by these a statement's constants and names are read when it is parsed. */

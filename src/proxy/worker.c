@@ -275,7 +275,7 @@ static void worker_init(struct worker *w, unsigned index, struct runtime *runtim
 	TAILQ_INIT(&w->fresh_wait);
 	TAILQ_INIT(&w->role_wait);
 	segment_scratch_init(&w->scan);
-	w->scratch = mem_alloc(WORKER_SCRATCH_BYTES);
+	w->scratch = (uint8_t *)mem_alloc(WORKER_SCRATCH_HEAD + WORKER_SCRATCH_BYTES) + WORKER_SCRATCH_HEAD;
 	w->rng = ((uint64_t)getpid() << 32) ^ index ^ loop_now_us(w->loop);
 	loop_timer_init(&w->tick, w->loop, on_tick);
 	loop_timer_init(&w->fresh_timer, w->loop, consistency_on_timer);
@@ -337,7 +337,7 @@ static void worker_free(struct worker *w)
 	stmt_texts_deinit(&w->texts);
 	shapes_free(w->shapes);
 	params_table_deinit(&w->params);
-	mem_free(w->scratch);
+	mem_free(w->scratch - WORKER_SCRATCH_HEAD);
 	buf_deinit(&w->out);
 	buf_deinit(&w->reply);
 	while (w->free_blocks) {
