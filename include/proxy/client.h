@@ -104,6 +104,7 @@ struct client_segment {
 	bool after_torn;       /* a row of its answer could not be read */
 	bool makes_state;      /* leaves a cursor, savepoint, portal or setting in its transaction */
 	bool shows_time;       /* of the transaction (C1) */
+	bool harmless;         /* proved reads only, or the end of its transaction: may run twice */
 	bool done_rows;        /* as shown_rows, counting what is held back */
 	uint8_t unnamed;       /* enum unnamed_way */
 	uint16_t done_msgs;    /* as shown_msgs, counting what is held back */
@@ -122,6 +123,7 @@ struct client_segment {
 struct client_tx_facts {
 	bool on_standby; /* it began on a standby (which may have been promoted since: C8) */
 	bool ran;        /* a statement of it has run on a standby, so SET TRANSACTION comes too late (C2) */
+	bool touched;    /* it has done more than proved reads that leave nothing behind, on whichever server */
 	bool has_state;  /* declared READ ONLY: it has a cursor, savepoint or setting of its own there */
 	bool shows_time; /* declared READ ONLY: it has shown the time at which it began there (C1) */
 };

@@ -21,6 +21,8 @@ struct segment;
 
 /* The running segment may run again at the primary: it is with a standby, whole, and nothing of it was seen. */
 bool moving_is_repeatable(const struct client *c, const struct server *s);
+/* The same after the loss of the server, which may have been the primary: all that ran is a read that was proved. */
+bool moving_survives_loss(const struct client *c, const struct server *s);
 /* The transaction is on no server any more and begins anew with whatever comes next. */
 void moving_defer(struct client *c);
 /* Between two statements: the standby's part is over. */

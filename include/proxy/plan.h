@@ -45,6 +45,11 @@ enum sql_isolation plan_isolation_level(const struct client *c); /* the same; UN
 bool plan_may_move(const struct client *c);
 /* A further part of a segment that began on a standby needs the primary. */
 bool plan_part_leaves(const struct client *c, const struct segment *seg);
+/* Nothing that it executes does anything: if its server is lost before an answer was seen it may run again. */
+bool plan_is_harmless(const struct segment *seg);
+/* The open transaction has done nothing that would be lost with its server, and may begin anew between two statements.
+ */
+bool plan_may_begin_anew(const struct client *c);
 /* Something of the transaction's own will be on the server when the segment has run. */
 bool plan_makes_state(const struct segment *seg);
 /* A query, after which SET TRANSACTION comes too late. */

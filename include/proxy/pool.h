@@ -100,6 +100,8 @@ void pool_on_server_failed(struct server *s, const struct pgerr *err);
 void pool_on_server_gone(struct server *s);
 void pool_uncount(struct server *s);    /* takes it out of what is counted over all workers */
 void pool_check_done(struct server *s); /* server_check_query has been answered */
+/* Roles have changed: nobody stays with a host that is fenced, or that is down while there is a primary. */
+void pool_follow_role(struct pool *p);
 void pool_tick(struct pool *p, uint64_t now_us);
 bool pool_is_used(const struct pool *p);    /* has a server connection, or somebody who waits for one */
 void pools_forget(const struct dbuser *du); /* none of its pools is in use */

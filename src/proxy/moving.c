@@ -31,6 +31,26 @@ bool moving_is_repeatable(const struct client *c, const struct server *s)
 	return false;
 }
 
+bool moving_survives_loss(const struct client *c, const struct server *s)
+{
+	if (moving_is_repeatable(c, s))
+		return true;
+	/* Half of a segment that is open: what else it will bring is not known. */
+	if (!c->seg.kept || c->seg.shown_rows || c->seg.retried || c->seg.open || !c->seg.harmless || c->pins)
+		return false;
+	switch (c->tx) {
+	case CTX_NONE:
+	case CTX_DEFERRED:
+		return true;
+	case CTX_OPEN:
+		return plan_may_begin_anew(c);
+	case CTX_FAILED:
+	case CTX_LOST:
+		break;
+	}
+	return false;
+}
+
 void moving_defer(struct client *c)
 {
 	c->tx = CTX_DEFERRED;
@@ -60,6 +80,7 @@ bool moving_is_fresh(struct client *c, const struct segment *seg)
 
 void moving_note_done(struct client *c)
 {
+	c->txf.touched |= !c->seg.harmless || c->seg.makes_state || c->seg.shows_time;
 	if (!c->txf.on_standby)
 		return;
 	c->txf.ran = true;

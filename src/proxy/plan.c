@@ -237,6 +237,18 @@ static bool may_stay_on_standby(const struct segment *seg)
 	return ends_transaction(seg) || (seg->single && verb_of(seg) == SQL_EMPTY);
 }
 
+bool plan_is_harmless(const struct segment *seg)
+{
+	if (!seg->has_verdict)
+		return !seg->executes;
+	return ends_transaction(seg) || (seg->verdict.target == ROUTE_REPLICA && seg->verdict.proved);
+}
+
+bool plan_may_begin_anew(const struct client *c)
+{
+	return plan_may_move(c) || (!c->txf.on_standby && !c->txf.touched && !c->pins && has_snapshot_per_statement(c));
+}
+
 bool plan_part_leaves(const struct client *c, const struct segment *seg)
 {
 	if (c->seg.role != ROLE_REPLICA)

@@ -793,6 +793,38 @@ void pool_tick(struct pool *p, uint64_t now_us)
 	pool_resume(p);
 }
 
+/* Fenced: what is committed there is lost.  Down, while there is a primary: it may hang, and then nothing that is under
+ * way there ever ends by itself. */
+static bool is_deserted(const struct pool *p)
+{
+	const struct host *primary = cluster_primary(p->du->db->cluster);
+	enum host_role role = host_role(p->host);
+	return (role == HOST_FENCED && !RULE_BROKEN(B7)) || (role == HOST_DOWN && primary && primary != p->host);
+}
+
+void pool_follow_role(struct pool *p)
+{
+	struct client_queue elsewhere = TAILQ_HEAD_INITIALIZER(elsewhere);
+	struct client *c;
+	struct server *s;
+	if (!is_deserted(p))
+		return;
+	while ((c = TAILQ_FIRST(&p->waiters))) {
+		pool_unwait(p, c);
+		TAILQ_INSERT_TAIL(&elsewhere, c, wait);
+	}
+	while ((c = TAILQ_FIRST(&elsewhere))) {
+		TAILQ_REMOVE(&elsewhere, c, wait);
+		client_set_state(c, CLIENT_IDLE);
+		relay_request(c);
+	}
+	/* Those that are there now; each is off its list when it is closed. */
+	unsigned bound = p->n_idle + p->n_others;
+	while (bound-- > 0 && ((s = TAILQ_FIRST(&p->idle)) || (s = TAILQ_FIRST(&p->others))))
+		close_idle(s, host_role(p->host) == HOST_FENCED ? "another server is the primary now"
+		                                                : "the server is down");
+}
+
 static void pool_free(struct pool *p)
 {
 	struct pool_app *a;

@@ -370,6 +370,7 @@ static void dispatch(struct client *c, struct server *s, struct segment *seg)
 	note_ddl(c, seg->flags);
 	cs->doubted |= seg->doubted;
 	bool was_open = cs->open;
+	cs->harmless = plan_is_harmless(seg) && (cs->harmless || !was_open);
 	/* The state of the segment is set before the bytes leave: a connection that breaks at once calls back. */
 	if (seg->end == SEGMENT_LARGE)
 		cs->large = true;
@@ -951,14 +952,14 @@ static void lost_error(const struct client *c, const struct server *s, const cha
 
 static bool may_run_again(const struct client *c, const struct server *s)
 {
-	return c->state == CLIENT_ACTIVE && moving_is_repeatable(c, s);
+	return c->state == CLIENT_ACTIVE && moving_survives_loss(c, s);
 }
 
 /* Between two statements of a transaction: nobody waits for an answer now.  A READ COMMITTED transaction that has only
  * read on a standby begins anew with its next statement; any other is over, and its next statement says so (C4). */
 static void lost_while_idle(struct client *c, const struct server *s, const struct pgerr *err)
 {
-	bool renewable = c->tx == CTX_OPEN && plan_may_move(c);
+	bool renewable = c->tx == CTX_OPEN && plan_may_begin_anew(c);
 	relay_unlink(c);
 	if (renewable && !RULE_BROKEN(C4)) {
 		moving_defer(c);

@@ -22,6 +22,7 @@
 #include "proxy/measure.h"
 #include "proxy/moving.h"
 #include "proxy/params.h"
+#include "proxy/plan.h"
 #include "proxy/pool.h"
 #include "proxy/relay_priv.h"
 #include "proxy/settings.h"
@@ -221,7 +222,12 @@ static bool is_standby_error(const struct pgerr_fields *e)
 static bool may_retry(const struct server *s, const struct pgerr_fields *e)
 {
 	const struct client *c = s->client;
-	return c && !RULE_BROKEN(A8) && c->state == CLIENT_ACTIVE && is_standby_error(e) && moving_is_repeatable(c, s);
+	if (!c || RULE_BROKEN(A8) || c->state != CLIENT_ACTIVE)
+		return false;
+	/* The last words of a primary: only its loss is meant. */
+	if (pgerr_is_fatal(e) && pgerr_is_class(e, "57P0") && moving_survives_loss(c, s))
+		return true;
+	return is_standby_error(e) && moving_is_repeatable(c, s);
 }
 
 /* D5: somebody has deallocated what we had prepared there; nothing has run yet. */
@@ -428,7 +434,8 @@ static enum outcome on_error(struct reply *r, const uint8_t *body, size_t have)
 		relay_note_failure(c, &e);
 		return OUT_SWALLOW;
 	}
-	if (pgerr_is_fatal(&e) && s->is_replica && c->state == CLIENT_IDLE)
+	bool renewable = s->is_replica || (c->tx == CTX_OPEN && plan_may_begin_anew(c));
+	if (pgerr_is_fatal(&e) && c->state == CLIENT_IDLE && renewable)
 		return OUT_SWALLOW; /* C4: a conflict with recovery between two statements; the end of the connection
 		                       follows */
 	if (pgerr_is_fatal(&e))

@@ -202,6 +202,8 @@ static void on_cluster_change(void *arg)
 {
 	struct worker *w = arg;
 	struct pool *p;
+	LIST_FOREACH(p, &w->pool_list, all)
+	pool_follow_role(p);
 	consistency_wake(w);
 	wake_role_waiters(w);
 	LIST_FOREACH(p, &w->pool_list, all)

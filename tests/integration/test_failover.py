@@ -1,12 +1,14 @@
 """Servers that stop, hang, lag and change roles."""
+import contextlib
 import subprocess
 import threading
+import time
 
 import pytest
 from harness.network import Link
 from harness.postgres import find_programs
 from harness.system import wait_until
-from harness.wire import PgError, query
+from harness.wire import Closed, PgError, query
 
 SCHEMA = "create table t(i int)"
 
@@ -181,3 +183,281 @@ def test_an_announced_switchover_costs_no_client_an_error(broken_cluster, pgweir
         output = load.communicate(timeout=150)[0]
     assert load.returncode == 0 and "actually processed: 1200/1200" in output, output
     assert standby.value("select count(*) from pgbench_history", database=cluster.database) == "1200"
+
+
+BANK = """
+create table accounts(id int primary key, n int not null);
+insert into accounts select g, 0 from generate_series(1, 1000) g;
+create table branches(id int primary key, n int not null);
+insert into branches select g, 0 from generate_series(1, 40) g;
+create table history(client int, turn int, unique (client, turn));
+"""
+
+
+class Teller(threading.Thread):
+    """A client with pgbench's transaction; every second one reads first, on a replica perhaps.  It knows what it was about when
+    an error came."""
+
+    def __init__(self, number, proxy, database, stop):
+        super().__init__(name=f"teller-{number}")
+        self.number, self.proxy, self.database, self.stopped = number, proxy, database, stop
+        self.turn, self.state, self.when = 0, "idle", 0.0
+        self.acknowledged, self.errors, self.surprise = [], [], None
+
+    def run(self):
+        try:
+            with self.proxy.connect(database=self.database) as connection:
+                while not self.stopped.is_set():
+                    self.turn += 1
+                    try:
+                        self.transaction(connection)
+                        self.acknowledged.append(self.turn)
+                        self.when = time.monotonic()
+                    except PgError as error:
+                        self.errors.append((self.state, error.sqlstate))
+                        connection.query("rollback")
+        except (Closed, OSError, PgError) as failure:  # shown by the main thread
+            self.surprise = f"{self.name}, {self.state}: {failure!r}"
+
+    def transaction(self, connection):
+        self.state = "reading"
+        connection.query("begin")
+        if self.number % 2:
+            connection.query(f"select n from accounts where id = {self.turn % 1000 + 1}")
+        self.state = "writing"
+        connection.query(f"update accounts set n = n + 1 where id = {(self.number * 31 + self.turn) % 1000 + 1}")
+        connection.query(f"update branches set n = n + 1 where id = {self.number}")
+        connection.query(f"insert into history values ({self.number}, {self.turn})")
+        self.state = "committing"
+        connection.query("commit")
+        self.state = "idle"
+
+
+class Tellers:
+    """Twenty of them at work."""
+
+    def __init__(self, proxy, database):
+        self.stop = threading.Event()
+        self.all = [Teller(number, proxy, database, self.stop) for number in range(1, 21)]
+
+    def __enter__(self):
+        for teller in self.all:
+            teller.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stop.set()
+        for teller in self.all:
+            teller.join()
+
+    def wait_for_work(self, since=None):
+        """Each has done something since that time."""
+        since = since or time.monotonic()
+        wait_until(lambda: all(t.when > since or t.surprise for t in self.all), "each client works")
+
+    def check(self, node, database):
+        """Only who was writing has seen an error, each at most one; what was acknowledged is there."""
+        assert [t.surprise for t in self.all if t.surprise] == []
+        errors = [error for t in self.all for error in t.errors]
+        assert all(state in ("writing", "committing") and code in ("08006", "08007") for state, code in errors), errors
+        assert all(len(t.errors) <= 1 for t in self.all), errors
+        there = {(int(client), int(turn)) for client, turn in node.query("select client, turn from history", database=database)}
+        acknowledged = {(t.number, turn) for t in self.all for turn in t.acknowledged}
+        assert acknowledged <= there, sorted(acknowledged - there)[:5]
+        begun = {(t.number, turn) for t in self.all for turn in range(1, t.turn + 1)}
+        assert there <= begun
+        assert node.value("select sum(n) from accounts", database=database) == str(len(there))
+        return len(errors)
+
+
+def bank(new_cluster, pgweir, hosts=None, **settings):
+    """A cluster whose standby has every commit before it is acknowledged."""
+    cluster = new_cluster()
+    database = cluster.create_database(BANK)
+    cluster.primary.reload(synchronous_standby_names="standby1")
+    proxy = pgweir(on=cluster, hosts=hosts and hosts(cluster), settings=settings).wait_for_replicas(database)
+    return cluster, database, proxy
+
+
+def promote(cluster):
+    """The standby takes over; when it has."""
+    standby = cluster.standby
+    standby.promote()
+    at = time.monotonic()
+    cluster.switch_primary(standby)
+    return standby, at
+
+
+def test_a_killed_primary_costs_only_those_who_were_writing(new_cluster, pgweir):
+    """kill -9 and promotion under load: everybody else waits, and goes on at the new primary, with backends made there without a
+    reload."""
+    cluster, database, proxy = bank(new_cluster, pgweir)
+    with Tellers(proxy, database) as tellers:
+        tellers.wait_for_work()
+        cluster.primary.kill()
+        standby, at = promote(cluster)
+        tellers.wait_for_work()
+        first = min(t.when for t in tellers.all if t.when > at)
+        assert len(standby.backends(proxy.server_ports())) > 1
+    errors = tellers.check(standby, database)
+    print(f"{errors} of 20 clients saw an error; the first commit {1000 * (first - at):.0f} ms after the promotion")
+
+
+def test_a_primary_that_hangs_is_replaced_like_one_that_is_dead(new_cluster, pgweir):
+    """Its connections stay open and nobody answers: nothing that is under way there would ever end."""
+    cluster, database, proxy = bank(new_cluster, pgweir, monitor_interval="100ms")
+    with Tellers(proxy, database) as tellers:
+        tellers.wait_for_work()
+        old = cluster.primary
+        old.freeze()
+        try:
+            standby, _ = promote(cluster)
+            tellers.wait_for_work()
+        finally:
+            old.thaw()
+            old.stop("immediate")
+    tellers.check(standby, database)
+
+
+def test_a_replica_that_hangs_gives_its_reads_to_the_primary(broken_cluster, pgweir):
+    """Also those that are with it already."""
+    cluster = broken_cluster
+    proxy = pgweir(on=cluster, settings={"monitor_interval": "100ms", "replica_wait": "20s"}).wait_for_replicas(cluster.database)
+    with proxy.connect(database=cluster.database) as client:
+        client.query("/* pgweir: route=primary */ select 1")
+        sql = "/* pgweir: route=replica */ select pg_sleep(1), 7"
+        client.send(query(sql))
+        wait_until(lambda: cluster.standby.value("select count(*) from pg_stat_activity where query like '%pg_sleep(1), 7%' and "
+                                                 "pid <> pg_backend_pid()") == "1", "it runs there")
+        cluster.standby.freeze()
+        try:
+            assert [m.type for m in client.read_until_ready()][1:] == ["D", "C", "Z"]
+            assert client.value("select count(*) from t") == "0"
+        finally:
+            cluster.standby.thaw()
+    proxy.wait_for_replicas(cluster.database)
+
+
+def test_rule_b7_an_old_primary_that_returns_gets_nothing(new_cluster, pgweir):
+    """It calls itself primary, of the older timeline.  Who had a transaction open there cannot commit it."""
+    cluster = new_cluster()
+    database = cluster.create_database(SCHEMA)
+    with Link(cluster.primary.port) as link:
+        proxy = pgweir(on=cluster, hosts=[link.port, cluster.standby.port]).wait_for_replicas(database)
+        old = cluster.primary
+        with proxy.connect(database=database) as open_there, proxy.connect(database=database) as client:
+            open_there.query("begin")
+            open_there.query("insert into t values (1)")
+            cluster.settle()
+            standby = cluster.standby
+            standby.promote()
+            cluster.switch_primary(standby)
+            proxy.wait_for_log(f":{link.port} is fenced")
+            assert open_there.query("commit", check=False).tags != ["COMMIT"]
+            client.query("insert into t values (2)")
+            assert standby.query("select i from t", database=database) == [("2",)]
+            assert old.query("select i from t", database=database) == []
+            rows = {row["port"]: row["role"] for row in proxy.admin("SHOW REPLICAS")}
+            assert rows[str(link.port)] == "fenced" and rows[str(standby.port)] == "primary"
+        # Away and back again, it is still the old one.
+        mark = proxy.mark()
+        old.restart("immediate")
+        proxy.wait_for_log(f":{link.port} is fenced", mark)
+        proxy.query("insert into t values (3)", database=database)
+        assert old.query("select i from t", database=database) == []
+        old.stop("immediate")
+
+
+@pytest.fixture
+def busy_primary(new_cluster, pgweir):
+    """The standby stands still, so that reads are answered by the primary; a lock there makes them wait."""
+    cluster = new_cluster()
+    cluster.database = cluster.create_database(SCHEMA)
+    proxy = pgweir(on=cluster, settings={"consistency": "strong", "transaction_consistency": "strong"})
+    proxy.wait_for_replicas(cluster.database)
+    cluster.standby.pause_replay()
+    cluster.primary.query("select pg_logical_emit_message(true, 'test', 'behind')")
+    yield cluster, proxy
+    if cluster.standby.process:
+        cluster.standby.resume_replay()
+
+
+READ = "select count(*) from t"
+
+
+def connect(proxy, database):
+    """A client whose worker knows the primary's defaults (C2), without which no transaction is known to be READ COMMITTED."""
+    client = proxy.connect(database=database)
+    client.query("/* pgweir: route=primary */ select 'known'")
+    return client
+
+
+def waits_for_lock(node, database):
+    return node.value(f"select count(*) from pg_stat_activity where datname = '{database}' and wait_event_type = 'Lock'") == "1"
+
+
+@pytest.mark.parametrize("begin", [None, "begin"])
+@pytest.mark.parametrize("way", ["terminated", "cut", "shut down"])
+def test_a_read_is_run_again_when_its_primary_is_lost(busy_primary, begin, way):
+    """Alone, or in a READ COMMITTED transaction that has only read: nothing of its answer was seen."""
+    cluster, proxy = busy_primary
+    with connect(proxy, cluster.database) as client, cluster.primary.connect(database=cluster.database) as locker:
+        if begin:
+            client.query(begin)
+            assert client.value("select 7") == "7"
+        locker.query("begin")
+        locker.query("lock table t in access exclusive mode")
+        client.send(query(READ))
+        wait_until(lambda: waits_for_lock(cluster.primary, cluster.database), "it waits for the lock at the primary")
+        if way == "terminated":
+            cluster.primary.query(f"select pg_terminate_backend(pid) from pg_stat_activity where datname = '{cluster.database}' and "
+                                  "wait_event_type = 'Lock'")
+            locker.query("commit")
+        elif way == "cut":
+            cluster.primary.kill()
+            cluster.primary.start()
+        else:
+            locker.drop()
+            cluster.primary.restart("fast")
+        assert client.brief_until_ready() == ["T", "D 0", "C SELECT 1", "Z T" if begin else "Z I"]
+        if begin:
+            assert client.query("insert into t values (1)").tags == ["INSERT 0 1"]
+            assert client.query("commit").tags == ["COMMIT"]
+
+
+def test_an_idle_transaction_that_has_only_read_outlives_its_primary(busy_primary):
+    """Also its COMMIT; one that has written fails, and says so."""
+    cluster, proxy = busy_primary
+    with contextlib.ExitStack() as stack:
+        reads, ends, writes = [stack.enter_context(connect(proxy, cluster.database)) for _ in range(3)]
+        for client in (reads, ends, writes):
+            client.query("begin")
+            assert client.value(READ) == "0"
+        writes.query("insert into t values (1)")
+        cluster.primary.restart("fast")
+        assert reads.value(READ) == "0"
+        assert reads.query("commit").tags == ["COMMIT"]
+        assert ends.query("commit").tags == ["COMMIT"]
+        with pytest.raises((PgError, Closed)):
+            writes.query("commit")
+    assert cluster.primary.value(READ, database=cluster.database) == "0"
+
+
+@pytest.mark.parametrize("first", ["select now()", "savepoint s", "set local work_mem = '3MB'", "select i from t for update",
+                                   "declare c cursor for select 1", "begin; select 1"])
+def test_a_transaction_that_has_more_than_reads_is_not_begun_anew(busy_primary, first):
+    cluster, proxy = busy_primary
+    with connect(proxy, cluster.database) as client, cluster.primary.connect(database=cluster.database) as locker:
+        if not first.startswith("begin"):
+            client.query("begin")
+        client.query(first)
+        locker.query("begin")
+        locker.query("lock table t in access exclusive mode" if "update" not in first else "select 1")
+        client.send(query(READ if "update" not in first else "select pg_sleep(60)"))
+        wait_until(lambda: cluster.primary.value(f"select count(*) from pg_stat_activity where datname = '{cluster.database}' and "
+                                                 "state = 'active'") == "1", "it is under way at the primary")
+        cluster.primary.kill()
+        cluster.primary.start()
+        found = [m for m in client.read_until_ready() if m.type == "E"]
+        assert found and found[0].fields["C"] in ("08006", "08007")
+        assert client.query("rollback").tags == ["ROLLBACK"]
