@@ -57,13 +57,14 @@ static const char *stored_secret(const struct client *c)
  * does. */
 static void auth_failed(struct client *c)
 {
-	if (c->login->method == AUTH_METHOD_TRUST) {
+	if (c->login->method == AUTH_METHOD_TRUST && c->login->was_looked_up) {
 		login_refuse(c, SQLSTATE_INVALID_AUTHORIZATION, "no such user");
 		return;
 	}
-	const char *how = c->login->method == AUTH_METHOD_CERT   ? "certificate"
-	                  : c->login->method == AUTH_METHOD_PEER ? "peer"
-	                                                         : "password";
+	const char *how = c->login->method == AUTH_METHOD_CERT    ? "certificate"
+	                  : c->login->method == AUTH_METHOD_PEER  ? "peer"
+	                  : c->login->method == AUTH_METHOD_TRUST ? "\"trust\""
+	                                                          : "password";
 	bool by_password = str_eq(str_of(how), STR("password"));
 	struct pgerr err;
 	pgerr_set_fatal(&err, by_password ? SQLSTATE_INVALID_PASSWORD : SQLSTATE_INVALID_AUTHORIZATION,

@@ -975,6 +975,21 @@ static void lost_while_idle(struct client *c, const struct server *s, const stru
 		          "the transaction's replica was lost or cancelled it");
 }
 
+/* What a replication client is told: before its login is through it has had no word yet; later it reads the server's
+ * own. */
+static void lose_raw(struct client *c, const struct server *s, const char *why)
+{
+	struct pgerr err;
+	if (s->state == SERVER_LINKED) {
+		client_close(c, NULL, "server closed the replication connection");
+		return;
+	}
+	pgerr_set_fatal(&err, SQLSTATE_CONNECTION_FAILURE, "cannot connect to server %s:%d: %s", s->pool->host->name,
+	                s->pool->host->port, why);
+	const struct pgerr *told = s->login_error_set ? &s->login_error : &err;
+	client_close(c, told, told->message);
+}
+
 void relay_on_server_lost(struct server *s, const char *why)
 {
 	struct client *c = s->client;
@@ -987,7 +1002,7 @@ void relay_on_server_lost(struct server *s, const char *why)
 		s->client = NULL;
 		c->srv = c->srv == s ? NULL : c->srv;
 		if (c->state == CLIENT_RAW)
-			client_close(c, NULL, "server closed the replication connection");
+			lose_raw(c, s, why);
 		return;
 	}
 	if (c->srv != s) {

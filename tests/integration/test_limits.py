@@ -112,6 +112,14 @@ def test_replication_waits_for_a_primary(pgweir, cluster):
     proxy.value = lambda *_: None
 
 
+def test_replication_that_the_server_refuses(pgweir):
+    """Its own words reach the client."""
+    proxy = pgweir()
+    for value in ("database", "true"):
+        error = refused(proxy, "plain_user", replication=value)
+        assert error.sqlstate in ("42501", "28000") and ("replication" in error.fields["M"] or "walsender" in error.fields["M"])
+
+
 def test_memory(pgweir):
     proxy = pgweir()
     with proxy.connect() as stays:
