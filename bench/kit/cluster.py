@@ -124,6 +124,17 @@ class Cluster:
             for p in (self.dir, self.sockets):
                 os.chown(p, pw.pw_uid, pw.pw_gid)
 
+    def reachable(self, program):
+        """A path by which the servers' account can run it: itself, or a copy where a folder above is closed to that account."""
+        program = pathlib.Path(program).resolve()
+        if subprocess.run(["test", "-x", program], check=False, **as_server_user()).returncode == 0:
+            return program
+        copy = self.dir / "programs" / program.name
+        copy.parent.mkdir(mode=0o755, exist_ok=True)
+        shutil.copy2(program, copy)
+        copy.chmod(0o755)
+        return copy
+
     def conf(self, port):
         return SERVER_CONF.format(port=port, sockets=self.sockets, cert=self.cert, key=self.key)
 

@@ -178,7 +178,7 @@ class Forwarder(Target):
 
     def start(self, scram):
         port = self.env.port()
-        return port, self.spawn([L4, f"{port}:{self.env.cluster.primary_port}"])
+        return port, self.spawn([self.env.cluster.reachable(L4), f"{port}:{self.env.cluster.primary_port}"])
 
 
 def version_tuple(text):
@@ -318,7 +318,7 @@ class Env:
     """What the targets share."""
 
     def __init__(self, clus, pool, clients, pgweir, prefix=(), patience=1):
-        self.cluster, self.pool, self.clients, self.pgweir = clus, pool, clients, pgweir
+        self.cluster, self.pool, self.clients, self.pgweir = clus, pool, clients, clus.reachable(pgweir)
         self.prefix = list(prefix)
         self.patience = patience
         self._port = clus.primary_port + 9

@@ -52,8 +52,9 @@ WRITES = [
 
 @pytest.fixture(scope="module")
 def proxy_for_routing(shared_cluster):
-    """Freshness is another matter (test_consistency.py): here a read goes to the standby whenever it may."""
-    with Pgweir(shared_cluster, settings={"consistency": "eventual"}) as proxy:
+    """Freshness is another matter (test_consistency.py): here a read goes to the standby whenever it may.  One worker: each of
+    them begins a transaction on the primary as long as it has not heard from there which isolation is the default."""
+    with Pgweir(shared_cluster, settings={"consistency": "eventual", "workers": 1}) as proxy:
         yield proxy
 
 

@@ -167,16 +167,17 @@ class Pgweir(Endpoint):
         """Ends it and checks how it went."""
         if self.process is None or self.exit_status is not None:
             return
-        ports = set()
+        mine = set()
         try:
             if self.process.poll() is None:
                 self.check_quiet()
-                ports = self.server_ports()
+                mine = {(row["node"], row["pid"]) for row in self.backends()}
         finally:
             self.exit_status = end(self.process, how)
             self.check_log()
         assert self.exit_status in self.good_exit, f"exit status {self.exit_status}:\n{self.log_text()[-4000:]}"
-        wait_until(lambda: not self.backends(ports), "the servers have seen the proxy's connections end")
+        wait_until(lambda: not mine & {(node.name, row["pid"]) for node in self.cluster.nodes if node.process for row in node.backends()},
+                   "the servers have seen the proxy's connections end")
 
     # what must hold
 
@@ -188,7 +189,7 @@ class Pgweir(Endpoint):
     def check_quiet(self):
         """With no client left, no server connection is busy or in a transaction."""
         if self.client_count() == 0:
-            wait_until(lambda: all(row["state"] in ("idle", None) for row in self.backends(self.server_ports())),
+            wait_until(lambda: all(row["state"] in ("idle", None) for row in self.backends()),
                        "with no client left every server connection is idle")
 
     def client_count(self):
@@ -201,9 +202,9 @@ class Pgweir(Endpoint):
         return {local for local, remote, state in tcp_connections(self.process.pid)
                 if remote in servers and state == ESTABLISHED}
 
-    def backends(self, ports=None):
+    def backends(self):
         """Backends that serve this proxy, of every running node."""
-        ports = self.server_ports() if ports is None else ports
+        ports = self.server_ports()
         return [{**row, "node": node.name} for node in self.cluster.nodes if node.process and ports
                 for row in node.backends(ports)]
 
