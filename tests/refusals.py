@@ -5,7 +5,7 @@
     refusals.py replay PRIMARY_LOG PORT DB      sends each query that the primary has logged once more, alone, to a proxy
 
 The servers log with log_statement=all and LOG_PREFIX. A shape is a text without its literals, blanks and comments, as it is to
-the proxy, whose only worker learns a shape once. A refusal is 25006, 0A000, 55000 or XX000, also where the primary says the
+the proxy, whose workers learn a shape once for all. A refusal is 25006, 0A000, 55000 or XX000, also where the primary says the
 same of that statement (these are counted apart as well); all else are errors of the statement itself. A standby that refuses
 has cost time and nothing else: the proxy runs the statement again on the primary."""
 import collections

@@ -88,7 +88,7 @@ start_pgweir() {
 		default_pool_size = 10
 		max_pinned = 60
 		monitor_user = postgres
-		workers = ${WORKERS:-auto}
+		workers = auto
 	INI
 	[ "$(id -u)" != 0 ] || chown -R postgres "$folder"
 	local program=$TOP/build/pgweir
@@ -136,14 +136,13 @@ replay_queries() { "$VENV/bin/python" -B tests/refusals.py replay "$CONF/run/p.l
 
 part_regress() {
 	local status
-	WORKERS=1 # each learns for itself
 	export EXTRA_CONF="log_statement = all
 log_line_prefix = '%m [%p] %e %d %a|'"
 	AFTER_SUITE=replay_queries
 	conformance regress
 	status=$?
 	AFTER_SUITE=true
-	unset EXTRA_CONF WORKERS
+	unset EXTRA_CONF
 	"$VENV/bin/python" -B tests/refusals.py judge "$CONF/run/s.log" "$CONF/run/p.log" && return $status
 }
 part_pipeline() { conformance pipeline; }

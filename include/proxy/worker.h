@@ -28,6 +28,7 @@ struct hba;
 struct ident;
 struct peers;
 struct shapes;
+struct sql_shape;
 struct tls_ctx;
 struct userdb;
 
@@ -68,7 +69,7 @@ struct worker {
 	LIST_HEAD(, cancel_conn) cancels; /* cancel requests on their way to servers */
 	struct client_queue clients;      /* every client of this worker */
 	struct client_queue fresh_wait;   /* reads that wait for a standby to catch up; oldest first */
-	struct client_queue role_wait;    /* work that waits for a primary */
+	struct client_queue role_wait;    /* work that waits for a primary, or for quiet (clearing.h) */
 	struct cluster_listener listener;
 	struct loop_timer tick; /* coarse: time-outs, ageing */
 	unsigned ticks;
@@ -99,6 +100,8 @@ struct worker *workers_get(unsigned index);
 /* Main thread: a connection was accepted. */
 void workers_accept(int fd, const struct net_addr *peer, bool is_unix);
 void workers_reconfigure(struct runtime *runtime);
+/* A shape is known by `own` not to be for standbys: tells the other workers. */
+void workers_tell_refused(struct worker *own, const struct sql_shape *shape);
 int workers_clients(void);     /* over all workers */
 uint64_t workers_memory(void); /* resident bytes of the process, as of the last second; while max_memory is set */
 

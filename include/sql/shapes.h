@@ -81,5 +81,11 @@ struct route_verdict shape_route(struct sql_shape *shape, const struct catalog *
 /* A standby refused it (F1): from now on the primary.  False when the SQLSTATE does not say so about the statement
  * (only 25006, 0A000, 55000 and XX000 do). */
 bool shape_mark_refused(struct sql_shape *shape, const char sqlstate[5]);
+/* The primary itself has answered it so: there is no use in asking a standby first.  Reads only; false as above. */
+bool shape_mark_refused_anywhere(struct sql_shape *shape, const char sqlstate[5]);
+/* Its key, for shapes_note_refused() of other workers; false: it has none. */
+bool shape_key(const struct sql_shape *shape, uint8_t key[SHAPE_KEY_BYTES]);
+/* Another worker has marked the shape of that key: so is it here, now or when it comes (a bounded number of them). */
+void shapes_note_refused(struct shapes *s, const uint8_t key[SHAPE_KEY_BYTES]);
 
 #endif

@@ -291,14 +291,16 @@ static bool is_shared_refused(const struct server *s, const struct request *r, c
 	       !pgerr_is_fatal(e) && !pgerr_is_class(e, "57") && !pgerr_is_class(e, "53");
 }
 
-static void mark_refused(struct client *c, const struct request *r, const struct pgerr_fields *e)
+/* `everywhere`: it is the primary that says so. */
+static void mark_refused(struct client *c, const struct request *r, const struct pgerr_fields *e, bool everywhere)
 {
 	char code[6];
 	/* C2: a refusal of our own BEGIN or SET says nothing of the client's statement. */
 	if (!c->seg.shape || (r && r->flags & REQF_PRELUDE))
 		return;
 	(void)str_copy(code, sizeof code, pgerr_sqlstate(e));
-	(void)shape_mark_refused(c->seg.shape, code);
+	if (everywhere ? shape_mark_refused_anywhere(c->seg.shape, code) : shape_mark_refused(c->seg.shape, code))
+		workers_tell_refused(c->worker, c->seg.shape);
 }
 
 /* After an error the server skips all up to the next Sync. */
@@ -412,7 +414,9 @@ static enum outcome on_error(struct reply *r, const uint8_t *body, size_t have)
 		s->sequences_of = UINT_MAX; /* perhaps not discarded */
 	}
 	if (c && refused && !outdated && !shared_refused)
-		mark_refused(c, first, &e);
+		mark_refused(c, first, &e, false);
+	else if (c && !refused && !outdated && !outdated_here && !s->is_replica && c->state == CLIENT_ACTIVE)
+		mark_refused(c, first, &e, true);
 	skip_requests(s);
 	if (!c && pgerr_is_fatal(&e)) {
 		server_close(s, "the server ended the connection");

@@ -252,6 +252,39 @@ static void on_tick(struct loop_timer *t)
 	wake_role_waiters(w);
 }
 
+/* --- what one worker learns for all --- */
+
+struct refusal {
+	struct loop_msg msg;
+	struct worker *to; /* borrowed, for ever */
+	uint8_t key[SHAPE_KEY_BYTES];
+};
+
+static void on_refusal(struct loop *loop, struct loop_msg *msg)
+{
+	struct refusal *r = CONTAINER_OF(msg, struct refusal, msg);
+	(void)loop;
+	shapes_note_refused(r->to->shapes, r->key);
+	mem_free(r);
+}
+
+void workers_tell_refused(struct worker *own, const struct sql_shape *shape)
+{
+	uint8_t key[SHAPE_KEY_BYTES];
+	if (!shape_key(shape, key))
+		return;
+	shapes_note_refused(own->shapes, key);
+	for (unsigned i = 0; i < n_workers; i++) {
+		if (&workers[i] == own)
+			continue;
+		struct refusal *r = mem_zalloc(sizeof *r);
+		r->msg.fn = on_refusal;
+		r->to = &workers[i];
+		memcpy(r->key, key, sizeof key);
+		loop_post(workers[i].loop, &r->msg);
+	}
+}
+
 /* --- life --- */
 
 static void *worker_main(void *arg)

@@ -15,7 +15,7 @@
 #include "sql/catalog.h"
 #include "sql/fingerprint.h"
 
-enum { TEXT_MAX = 512, NO_CATALOG = 1 };
+enum { TEXT_MAX = 512, NO_CATALOG = 1, REFUSED_MAX = 4096 };
 /* Behind a canonical text: settings that change what the same tokens mean. */
 enum { MARK_BACKSLASH = 0x1e, MARK_ENCODING = 0x1f };
 
@@ -36,9 +36,16 @@ struct sql_shape {
 };
 TAILQ_HEAD(shape_queue, sql_shape);
 
+/* What standbys have refused, whether its shape is in the cache or not. */
+struct refused {
+	UT_hash_handle hh; /* in shapes.refused, oldest first */
+	XXH128_hash_t key;
+};
+
 struct shapes {
 	struct sql_shape *by_key; /* each entry has a reference of ours */
 	struct shape_queue clock;
+	struct refused *refused; /* owned */
 	struct sql_shape *loose; /* owned reference: the last shape that is in no cache */
 	unsigned max_count;
 	size_t max_bytes;
@@ -153,13 +160,65 @@ bool shape_mark_refused(struct sql_shape *shape, const char sqlstate[5])
 	return false;
 }
 
+bool shape_mark_refused_anywhere(struct sql_shape *shape, const char sqlstate[5])
+{
+	const uint32_t writes = SQL_F_WRITES | SQL_F_INTO | SQL_F_LOCKS_ROWS;
+	const struct sql_facts *f = shape->facts;
+	bool reads =
+	    f->n_stmts == 1 && !(f->flags & writes) &&
+	    (f->stmts[0].verb == SQL_SELECT || f->stmts[0].verb == SQL_COPY_TO || f->stmts[0].verb == SQL_EXPLAIN);
+	return reads && !is_refused(shape) && shape_mark_refused(shape, sqlstate);
+}
+
+bool shape_key(const struct sql_shape *shape, uint8_t key[SHAPE_KEY_BYTES])
+{
+	const struct sql_shape *cached = shape->marker ? shape->marker : shape;
+	memcpy(key, &cached->key, sizeof cached->key);
+	return cached->key.low64 || cached->key.high64;
+}
+
 /* --- the cache --- */
+
+static struct refused *find_refused(const struct shapes *s, XXH128_hash_t key)
+{
+	struct refused *r = NULL;
+	if (s->refused)
+		HASH_FIND(hh, s->refused, &key, sizeof key, r);
+	return r;
+}
+
+static void forget_refused(struct shapes *s)
+{
+	struct refused *oldest = s->refused;
+	HASH_DEL(s->refused, oldest);
+	mem_free(oldest);
+}
+
+void shapes_note_refused(struct shapes *s, const uint8_t bytes[SHAPE_KEY_BYTES])
+{
+	struct sql_shape *shape;
+	XXH128_hash_t key;
+	memcpy(&key, bytes, sizeof key);
+	HASH_FIND(hh, s->by_key, &key, sizeof(key), shape);
+	if (shape) {
+		shape->refused = true;
+		shape->class_for = 0;
+	}
+	if (find_refused(s, key))
+		return;
+	if (s->refused && HASH_COUNT(s->refused) >= REFUSED_MAX)
+		forget_refused(s);
+	struct refused *r = mem_zalloc(sizeof *r);
+	r->key = key;
+	HASH_ADD(hh, s->refused, key, sizeof r->key, r);
+}
 
 struct shapes *shapes_new(unsigned max_count, size_t max_bytes)
 {
 	struct shapes *s = mem_alloc(sizeof(*s));
 	CHECK(max_count > 0);
 	s->by_key = NULL;
+	s->refused = NULL;
 	s->loose = NULL;
 	s->max_count = max_count;
 	s->max_bytes = max_bytes;
@@ -184,6 +243,8 @@ void shapes_free(struct shapes *s)
 	while (!TAILQ_EMPTY(&s->clock))
 		shapes_drop(s, TAILQ_FIRST(&s->clock));
 	shape_unref(s->loose);
+	while (s->refused)
+		forget_refused(s);
 	mem_free(s);
 }
 
@@ -208,6 +269,7 @@ static struct sql_shape *shapes_add(struct shapes *s, struct sql_shape *shape, X
 {
 	shapes_make_room(s);
 	shape->key = key;
+	shape->refused = find_refused(s, key) != NULL;
 	HASH_ADD(hh, s->by_key, key, sizeof(shape->key), shape);
 	TAILQ_INSERT_TAIL(&s->clock, shape, link);
 	s->stats.count++;

@@ -519,9 +519,39 @@ static void test_rule_f1_refusals_correct_the_shape(void **state)
 	shapes_free(s);
 }
 
+/* What one worker has learned holds for the shapes of another one, those that it has and those to come. */
+static void test_rule_f1_refusals_are_told_to_other_workers(void **state)
+{
+	(void)state;
+	static const char *const texts[] = { "SELECT * FROM users", "SELECT 1", "EXPLAIN (COSTS 0) SELECT 1" };
+	struct route_policy policy = { ROUTE_WISH_AUTO, ROUTE_TX_NONE };
+	for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
+		struct shapes *a = shapes_new(10, 1000000), *b = shapes_new(1, 1000000);
+		uint8_t key[SHAPE_KEY_BYTES];
+		struct sql_shape *known = shapes_get(b, str_of(texts[i]), standard, NULL);
+		assert_int_equal(shape_route(known, route_catalog, &policy).target, ROUTE_REPLICA);
+		struct sql_shape *shape = shapes_get(a, str_of(texts[i]), standard, NULL);
+		assert_false(shape_mark_refused_anywhere(shape, "22023"));
+		assert_true(shape_mark_refused_anywhere(shape, "0A000"));
+		assert_false(shape_mark_refused_anywhere(shape, "0A000"));
+		assert_true(shape_key(shape, key));
+		shapes_note_refused(b, key);
+		known = shapes_get(b, str_of(texts[i]), standard, NULL);
+		assert_int_equal(shape_route(known, route_catalog, &policy).reason, REASON_REFUSED);
+		(void)shapes_get(b, STR("SELECT 'another one'"), standard, NULL); /* takes its place */
+		known = shapes_get(b, str_of(texts[i]), standard, NULL);
+		assert_int_equal(shape_route(known, route_catalog, &policy).reason, REASON_REFUSED);
+		shape = shapes_get(a, STR("INSERT INTO users VALUES (1)"), standard, NULL);
+		assert_false(shape_mark_refused_anywhere(shape, "0A000"));
+		shapes_free(a);
+		shapes_free(b);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_rule_f1_refusals_are_told_to_other_workers),
 		cmocka_unit_test(test_rule_a6_closure_of_functions),
 		cmocka_unit_test(test_rule_a7_effects_that_a_standby_allows),
 		cmocka_unit_test(test_rule_a8_several_statements_are_never_guessed),
