@@ -38,6 +38,8 @@ struct dbfacts {
 	_Atomic uint64_t proved_seq; /* ddl_seq as the newest finished load began; 0: no load, or too long ago */
 	_Atomic uint64_t role_settings_hash; /* E7: of pg_db_role_setting for this database; 0 unknown */
 	_Atomic bool used;                   /* since the loader looked last */
+	_Atomic bool loading;                /* a load has a connection, and perhaps a snapshot */
+	_Atomic uint64_t quiet_until_us;     /* of mono_now_us(): no load begins before that */
 	_Atomic bool woken;                  /* the loader has been told and has not looked yet */
 	pthread_mutex_t mutex;               /* guards current, and what find_or_add and configure set */
 	struct catalog *current;             /* owned reference or NULL */
@@ -49,6 +51,10 @@ struct dbfacts {
 /* Finds or adds; takes a mutex: at login only.  `login`: credentials of the database (for what the monitor's options
  * leave open); may be NULL. */
 struct dbfacts *dbfacts_find_or_add(struct cluster *c, const char *dbname, const struct monitor_login *login);
+/* NULL: nobody has asked for it yet. */
+struct dbfacts *dbfacts_find(struct cluster *c, const char *dbname);
+/* No load begins for so long (longer than two seconds it is not put off); false: one is under way still. */
+bool dbfacts_hush(struct dbfacts *f, uint64_t us);
 /* Sets read_only_functions and write_functions; a change is followed by a load, and unproved until then. */
 void dbfacts_configure(struct dbfacts *f, const struct catalog_options *options);
 /* Starts loading if there is nothing proved; cheap when there is, or when it has been asked for. */

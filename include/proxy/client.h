@@ -2,13 +2,13 @@
  *
  * Life:
  *
- *   STARTUP -> [TLS] -> [AUTH] -> [WELCOME] -> IDLE -> WAIT_FRESH | WAIT_PRIMARY | WAIT_SERVER -> ACTIVE -> IDLE
- *   STARTUP -> CANCEL       IDLE <-> LOCAL (console)      WAIT_SERVER -> RAW (replication)      any -> CLOSING ->
+ *   STARTUP -> [TLS] -> [AUTH] -> [WELCOME] -> IDLE -> WAIT_FRESH | WAIT_PRIMARY | WAIT_QUIET | WAIT_SERVER -> ACTIVE
+ * -> IDLE STARTUP -> CANCEL       IDLE <-> LOCAL (console)      WAIT_SERVER -> RAW (replication)      any -> CLOSING ->
  * reaped
  *
- * Who is where: every client stands on worker->clients. WAIT_FRESH: also on worker->fresh_wait; WAIT_PRIMARY: on
- * worker->role_wait; WAIT_SERVER: on pool->waiters.  ACTIVE: a segment is with c->srv.  IDLE with c->srv: inside a
- * transaction, between segments.
+ * Who is where: every client stands on worker->clients. WAIT_FRESH: also on worker->fresh_wait; WAIT_PRIMARY,
+ * WAIT_QUIET: on worker->role_wait; WAIT_SERVER: on pool->waiters.  ACTIVE: a segment is with c->srv.  IDLE with
+ * c->srv: inside a transaction, between segments.
  *
  * Input:   c->in   | emitted: sent, kept for a repetition | not yet looked at |
  *                  head                                                       tail
@@ -33,6 +33,7 @@
 #include "wire/pgerr.h"
 
 struct application;
+struct dbfacts;
 struct dbuser;
 struct params;
 struct pool;
@@ -51,6 +52,7 @@ struct worker;
 	X(IDLE, "no request")                                                                                          \
 	X(WAIT_FRESH, "a read waits for a standby to catch up")                                                        \
 	X(WAIT_PRIMARY, "waits for a primary to appear")                                                               \
+	X(WAIT_QUIET, "waits until no load of facts is in its statement's way")                                        \
 	X(WAIT_SERVER, "waits in a pool's queue")                                                                      \
 	X(ACTIVE, "a segment is with a server")                                                                        \
 	X(LOCAL, "talks to the console")                                                                               \
@@ -160,15 +162,18 @@ struct client {
 	bool custom_unnamed;             /* unnamed_plan=custom does */
 	uint32_t pins;                   /* reasons by bit, sql/facts */
 	uint32_t tx_flags;               /* facts' flags of the transaction so far */
+	bool made_code;                  /* it has changed code of which the facts may not know yet */
 	bool tx_sequences;               /* its transaction may have moved a sequence, or asked for one (E3) */
 	uint32_t pins_asked, pins_found; /* the probe behind a transaction (pins.h) */
 	uint64_t pinned_us;              /* since when it has pins */
 	uint32_t after_wants;            /* AFTER_*: what is to be asked once the transaction is over */
 	struct sql_begin begin;          /* what BEGIN asked for */
 	struct client_tx_facts txf;
-	uint64_t arrived_round; /* strong: the round at which the running request arrived */
-	uint64_t pos;           /* B2: round of this client's last answer from the primary */
-	uint64_t read_round;    /* round of its last answer from standby read_host */
+	struct dbfacts *quiet;             /* clearing.h: borrowed, for ever; NULL: nothing is in the way */
+	uint64_t quiet_us, quiet_until_us; /* for how long, and when it has waited long enough */
+	uint64_t arrived_round;            /* strong: the round at which the running request arrived */
+	uint64_t pos;                      /* B2: round of this client's last answer from the primary */
+	uint64_t read_round;               /* round of its last answer from standby read_host */
 	struct host *read_host;
 	struct application *measured_as; /* borrowed from the worker; proxy/measure.h */
 	uint64_t log_min_us;             /* log_min_duration as it holds for this client */

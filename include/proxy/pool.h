@@ -79,6 +79,8 @@ static inline void pool_note_use(struct pool *p, uint64_t us)
 	p->use.served_us2 += (double)us * (double)us;
 }
 
+/* Idle servers go now; busy ones are of an older epoch from here on, and go when they are released. */
+void pool_retire(struct pool *p, const char *why);
 /* An idle server that suits the client, or NULL; then the client should queue with pool_wait(). */
 struct server *pool_take(struct pool *p, struct client *c);
 void pool_wait(struct pool *p, struct client *c);

@@ -48,6 +48,7 @@ struct catalog *catalog_ref(struct catalog *c);
 void catalog_unref(struct catalog *c); /* NULL is fine; any thread */
 /* Unique in the process; never 0. */
 uint64_t catalog_id(const struct catalog *c);
+bool catalog_reads_sequences(const struct catalog *c); /* something in it calls currval() or lastval() (E3) */
 /* Equal for equal rows and options: a reload that finds nothing new can keep the old catalog, and the classes cached
  * for it. */
 uint64_t catalog_digest(const struct catalog *c);

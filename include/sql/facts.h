@@ -65,6 +65,7 @@
 	X(REFRESH, "REFRESH MATERIALIZED VIEW")                                                                        \
 	X(CHECKPOINT, "CHECKPOINT")                                                                                    \
 	X(ALTER_SYSTEM, "ALTER SYSTEM")                                                                                \
+	X(DATABASE, "CREATE, ALTER, DROP DATABASE; name: that nobody may be connected to")                             \
 	X(DDL, "anything that changes the catalog")                                                                    \
 	X(UNPARSED, "not known: the parser could not be asked, or did not understand")
 enum sql_verb {
@@ -177,8 +178,8 @@ struct sql_stmt {
 	bool chain;             /* COMMIT, ROLLBACK: AND CHAIN */
 	bool hold;              /* DECLARE: WITH HOLD */
 	bool inner_read;        /* EXPLAIN, COPY_TO, DECLARE: of a SELECT */
-	/* Setting, savepoint, prepared statement, cursor, channel or gid; NULL where there is none.  Settings as the
-	 * parser gives them: SET TIME ZONE is "timezone", SET NAMES "client_encoding", SET ROLE "role". */
+	/* Setting, savepoint, prepared statement, cursor, channel, database or gid; NULL where there is none.  Settings
+	 * as the parser gives them: SET TIME ZONE is "timezone", SET NAMES "client_encoding", SET ROLE "role". */
 	const char *name;
 	const char *value; /* SET, SET_LOCAL: one literal, or several joined by ", "; NULL: DEFAULT */
 	const char *runs;  /* prepared statement: EXECUTE, EXPLAIN EXECUTE, CREATE TABLE AS EXECUTE; else NULL */

@@ -2,7 +2,8 @@
  *
  * A load is a row of steps on one connection, each begun by the result of the one before:
  *
- *     BEGIN + prologue -> catalog_queries[0] -> ... -> catalog_queries[n-1] -> role settings -> publish, close
+ *     BEGIN + prologue -> catalog_queries[0] -> ... -> catalog_queries[n-1] -> role settings -> COMMIT
+ *     -> publish, close
  *
  * Lock order: facts_mutex (the list) before a database's own mutex. */
 #include "cluster/dbfacts.h"
@@ -23,7 +24,8 @@ enum {
 	RETRY_MAX_US = 60 * MONO_SEC,
 	CONNECT_DEADLINE_US = 10 * MONO_SEC,
 	LOAD_DEADLINE_US = 30 * MONO_SEC,
-	DEADLINE_CHECK_US = MONO_SEC
+	DEADLINE_CHECK_US = MONO_SEC,
+	HUSH_MAX_US = 2 * MONO_SEC
 };
 
 enum loader_state { LOADER_IDLE, LOADER_LOADING };
@@ -37,9 +39,10 @@ struct dbfacts_loader {
 	struct loop_timer timer;         /* for the next load; while idle it always runs once there was one */
 	struct catalog_builder *builder; /* owned; NULL while not loading */
 	unsigned step;
-	uint64_t seq;      /* ddl_seq as this load began */
-	uint64_t begun_us; /* when the last load began */
-	uint64_t asked_us; /* when the first DDL since then was noticed; 0 none */
+	uint64_t seq;       /* ddl_seq as this load began */
+	uint64_t begun_us;  /* when the last load began */
+	uint64_t hushed_us; /* since when it is put off; 0: it is not */
+	uint64_t asked_us;  /* when the first DDL since then was noticed; 0 none */
 	unsigned failures;
 	char logged[256];
 };
@@ -87,15 +90,39 @@ static struct dbfacts *dbfacts_new(struct cluster *c, const char *dbname)
 	return f;
 }
 
-struct dbfacts *dbfacts_find_or_add(struct cluster *c, const char *dbname, const struct monitor_login *login)
+/* With facts_mutex held. */
+static struct dbfacts *find(struct cluster *c, const char *dbname)
 {
 	struct dbfacts *f;
-	pthread_mutex_lock(&facts_mutex);
 	LIST_FOREACH(f, &all_facts, link)
 	{
 		if (f->cluster == c && strcmp(f->dbname, dbname) == 0)
 			break;
 	}
+	return f;
+}
+
+struct dbfacts *dbfacts_find(struct cluster *c, const char *dbname)
+{
+	pthread_mutex_lock(&facts_mutex);
+	struct dbfacts *f = find(c, dbname);
+	pthread_mutex_unlock(&facts_mutex);
+	return f;
+}
+
+/* The loader says that it loads before it looks here, and this the other way round: one of them sees the other. */
+bool dbfacts_hush(struct dbfacts *f, uint64_t us)
+{
+	uint64_t until_us = mono_now_us() + us;
+	if (atomic_load(&f->quiet_until_us) < until_us)
+		atomic_store(&f->quiet_until_us, until_us);
+	return !atomic_load(&f->loading);
+}
+
+struct dbfacts *dbfacts_find_or_add(struct cluster *c, const char *dbname, const struct monitor_login *login)
+{
+	pthread_mutex_lock(&facts_mutex);
+	struct dbfacts *f = find(c, dbname);
 	if (!f) {
 		f = dbfacts_new(c, dbname);
 		LIST_INSERT_HEAD(&all_facts, f, link);
@@ -254,6 +281,7 @@ static void end_load(struct dbfacts_loader *l)
 	l->builder = NULL;
 	dbconn_close(&l->conn);
 	l->state = LOADER_IDLE;
+	atomic_store(&l->f->loading, false);
 }
 
 static void retry_later(struct dbfacts_loader *l, uint64_t delay_us)
@@ -345,8 +373,10 @@ static void send_step(struct dbfacts_loader *l)
 		mem_free(sql);
 	} else if (l->step <= catalog_queries_count) {
 		dbconn_query(&l->conn, catalog_queries[l->step - 1].sql, deadline_us);
-	} else {
+	} else if (l->step == catalog_queries_count + 1) {
 		dbconn_query(&l->conn, role_settings_sql, deadline_us);
+	} else {
+		dbconn_query(&l->conn, "COMMIT", deadline_us); /* who waits for quiet need not wait for its end */
 	}
 }
 
@@ -360,12 +390,13 @@ static void on_result(struct dbconn *conn, const PGresult *res)
 		fail_load(l, why);
 		return;
 	}
-	if (l->step > catalog_queries_count) {
-		note_role_settings(l->f, res);
+	if (l->step > catalog_queries_count + 1) {
 		finish_load(l);
 		return;
 	}
-	if (l->step > 0 && !add_rows(l, l->step - 1, res)) {
+	if (l->step == catalog_queries_count + 1) {
+		note_role_settings(l->f, res);
+	} else if (l->step > 0 && !add_rows(l, l->step - 1, res)) {
 		fail_load(l, "the catalog has rows of an unexpected shape");
 		return;
 	}
@@ -398,6 +429,24 @@ static void on_ready(struct dbconn *conn)
 
 static const struct dbconn_ops ops = { .on_ready = on_ready, .on_result = on_result, .on_failed = on_failed };
 
+/* Somebody wants quiet: a bit later then. */
+static bool is_put_off(struct dbfacts_loader *l, uint64_t now_us)
+{
+	atomic_store(&l->f->loading, true);
+	uint64_t quiet_us = atomic_load(&l->f->quiet_until_us);
+	bool later = quiet_us > now_us && (!l->hushed_us || now_us - l->hushed_us < HUSH_MAX_US);
+	if (!later) {
+		l->hushed_us = 0;
+		return false;
+	}
+	if (!l->hushed_us)
+		l->hushed_us = now_us;
+	atomic_store(&l->f->loading, false);
+	atomic_store_explicit(&l->f->used, true, memory_order_seq_cst);
+	schedule(l, quiet_us, now_us);
+	return true;
+}
+
 static void begin_load(struct dbfacts_loader *l)
 {
 	struct monitor *m = l->m;
@@ -406,6 +455,8 @@ static void begin_load(struct dbfacts_loader *l)
 	struct net_addr addr;
 	uint32_t epoch;
 	uint64_t now_us = mono_now_us();
+	if (is_put_off(l, now_us))
+		return;
 	if (!h || !host_address(h, &addr, &epoch)) {
 		retry_later(l, RETRY_MIN_US / 4);
 		return;

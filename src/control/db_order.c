@@ -36,23 +36,6 @@ void db_order_note(const struct db_order *o)
 	orders_change(o->database, changes[o->action].set, changes[o->action].clear);
 }
 
-static void close_idle_servers(struct pool *p, const char *why)
-{
-	struct server *s, *next;
-	for (s = TAILQ_FIRST(&p->idle); s; s = next) {
-		next = TAILQ_NEXT(s, link);
-		s->expected_close = true;
-		server_close(s, why);
-	}
-}
-
-/* Idle servers go now; busy ones are of an older epoch from here on, and go when they are released. */
-static void retire_servers(struct pool *p, const char *why)
-{
-	p->conn_epoch++;
-	close_idle_servers(p, why);
-}
-
 /* What runs there is cancelled first: a backend does not notice that nobody listens until it writes. */
 static void cut_servers(struct pool *p)
 {
@@ -100,13 +83,13 @@ static void order_pool(struct pool *p, struct db_order *o)
 {
 	switch (o->action) {
 	case DB_PAUSE:
-		retire_servers(p, "PAUSE");
+		pool_retire(p, "PAUSE");
 		break;
 	case DB_RECONNECT:
-		retire_servers(p, "RECONNECT");
+		pool_retire(p, "RECONNECT");
 		break;
 	case DB_KILL:
-		retire_servers(p, "KILL");
+		pool_retire(p, "KILL");
 		cut_servers(p);
 		break;
 	case DB_RESUME:

@@ -199,6 +199,7 @@ static bool may_finish(const struct client *c)
 		return c->tx != CTX_NONE || c->seg.open;
 	case CLIENT_WAIT_FRESH:
 	case CLIENT_WAIT_PRIMARY:
+	case CLIENT_WAIT_QUIET:
 	case CLIENT_WAIT_SERVER:
 		return c->tx != CTX_NONE;
 	case CLIENT_ACTIVE:

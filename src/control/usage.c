@@ -144,6 +144,7 @@ static void add_client(struct usage_table *t, const struct client *c, uint64_t n
 	case CLIENT_WELCOME:
 	case CLIENT_WAIT_FRESH:
 	case CLIENT_WAIT_PRIMARY:
+	case CLIENT_WAIT_QUIET:
 	case CLIENT_WAIT_SERVER:
 		note_wait(u, c, now_us);
 		break;

@@ -151,6 +151,7 @@ static void cancel_client(struct client *c)
 	switch ((int)c->state) {
 	case CLIENT_WAIT_FRESH:
 	case CLIENT_WAIT_PRIMARY:
+	case CLIENT_WAIT_QUIET:
 	case CLIENT_WAIT_SERVER:
 		if (c->seg.welcome)
 			return;

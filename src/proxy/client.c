@@ -34,7 +34,7 @@ static const char *const state_names[CLIENT_STATE_COUNT] = {
 const char *client_state_name(enum client_state state) { return state_names[state]; }
 
 #define BIT(id) (1u << CLIENT_##id)
-#define WORKING (BIT(IDLE) | BIT(WAIT_FRESH) | BIT(WAIT_PRIMARY) | BIT(WAIT_SERVER) | BIT(ACTIVE))
+#define WORKING (BIT(IDLE) | BIT(WAIT_FRESH) | BIT(WAIT_PRIMARY) | BIT(WAIT_QUIET) | BIT(WAIT_SERVER) | BIT(ACTIVE))
 /* Which states may follow which; any may become CLOSING. */
 static const unsigned legal_edges[CLIENT_STATE_COUNT] = {
 	[CLIENT_STARTUP] = BIT(TLS) | BIT(AUTH) | BIT(CANCEL),
@@ -44,6 +44,7 @@ static const unsigned legal_edges[CLIENT_STATE_COUNT] = {
 	[CLIENT_IDLE] = WORKING,
 	[CLIENT_WAIT_FRESH] = WORKING,
 	[CLIENT_WAIT_PRIMARY] = WORKING,
+	[CLIENT_WAIT_QUIET] = WORKING,
 	[CLIENT_WAIT_SERVER] = WORKING,
 	[CLIENT_ACTIVE] = WORKING,
 };
@@ -189,6 +190,7 @@ static void process_once(struct client *c)
 	case CLIENT_WELCOME:
 	case CLIENT_WAIT_FRESH:
 	case CLIENT_WAIT_PRIMARY:
+	case CLIENT_WAIT_QUIET:
 	case CLIENT_WAIT_SERVER:
 	case CLIENT_CANCEL:
 	case CLIENT_CLOSING:
@@ -304,6 +306,7 @@ static void leave_queue(struct client *c)
 		consistency_unwait(c);
 		return;
 	case CLIENT_WAIT_PRIMARY:
+	case CLIENT_WAIT_QUIET:
 		TAILQ_REMOVE(&c->worker->role_wait, c, wait);
 		return;
 	case CLIENT_WAIT_SERVER:

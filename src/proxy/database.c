@@ -207,7 +207,10 @@ struct dbuser *dbuser_get(struct worker *w, struct str database, struct str user
 
 const struct catalog *dbuser_catalog(struct dbuser *du, bool *proved)
 {
+	uint64_t version = du->catalog_version;
 	*proved = dbfacts_refresh(du->facts, &du->catalog_version, &du->catalog);
+	if (UNLIKELY(version != du->catalog_version) && du->catalog)
+		du->reads_sequences |= catalog_reads_sequences(du->catalog);
 	return du->catalog;
 }
 

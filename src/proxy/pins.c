@@ -45,7 +45,7 @@ void pins_mark_server(struct server *s, uint32_t pins)
 	/* DISCARD ALL leaves nothing of these. */
 	const uint32_t mended = SQL_PIN_HOLD_CURSOR | SQL_PIN_ADVISORY_LOCK | SQL_PIN_LISTEN | SQL_PIN_PREPARED |
 	                        SQL_PIN_SETSEED | SQL_PIN_SEQUENCE;
-	s->suspect = true;
+	s->suspect |= pins != SQL_PIN_SEQUENCE; /* forgotten in front of the next client's transaction (E3) */
 	s->seeded |= (pins & SQL_PIN_SETSEED) != 0;
 	s->dirty |= (pins & ~mended) != 0;
 }

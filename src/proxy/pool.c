@@ -18,7 +18,7 @@
 #include "proxy/relay.h"
 #include "proxy/worker.h"
 
-enum { SUITABLE_LOOKS = 8, CONNECTING_MAX = 16 };
+enum { SEQUENCE_LOOKS = 64, SUITABLE_LOOKS = 8, CONNECTING_MAX = 16 };
 
 static LIST_HEAD(, pool_budget) budgets = LIST_HEAD_INITIALIZER(budgets);
 static pthread_mutex_t budgets_mutex = PTHREAD_MUTEX_INITIALIZER;
@@ -211,8 +211,27 @@ static bool suits(const struct server *s, const struct client *c)
 	       (params_are_among(s->custom, c->custom) || RULE_BROKEN(E1));
 }
 
+/* E3: where currval() is asked for, a client gets the server that still has its values if that is free, and rather the
+ * oldest idle one than another client's newest.  NULL: any will do. */
+static COLD struct server *idle_by_sequences(struct pool *p, const struct client *c)
+{
+	struct server *s, *oldest = NULL;
+	int looks = 0;
+	for (s = TAILQ_FIRST(&p->idle); s && looks < SEQUENCE_LOOKS; looks++, s = TAILQ_NEXT(s, link)) {
+		if (!suits(s, c))
+			continue;
+		if (s->sequences_of == c->id)
+			return s;
+		if (!oldest || oldest->sequences_of || !s->sequences_of)
+			oldest = s;
+	}
+	return oldest;
+}
+
 static struct server *suitable_idle(struct pool *p, const struct client *c)
 {
+	if (UNLIKELY(c->du->reads_sequences) && !RULE_BROKEN(E3))
+		return idle_by_sequences(p, c);
 	struct server *s = TAILQ_FIRST(&p->idle);
 	for (int looks = 0; s && looks < SUITABLE_LOOKS; looks++, s = TAILQ_NEXT(s, link)) {
 		if (s->profile == c->profile && suits(s, c))
@@ -244,6 +263,17 @@ void pool_check_done(struct server *s)
 {
 	s->checking = false;
 	s->pool->n_checking--;
+}
+
+void pool_retire(struct pool *p, const char *why)
+{
+	struct server *s, *next;
+	p->conn_epoch++;
+	for (s = TAILQ_FIRST(&p->idle); s; s = next) {
+		next = TAILQ_NEXT(s, link);
+		s->expected_close = true;
+		server_close(s, why);
+	}
 }
 
 struct server *pool_take(struct pool *p, struct client *c)

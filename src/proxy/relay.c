@@ -10,6 +10,7 @@
 #include "cluster/dbfacts.h"
 #include "proxy/afterstep.h"
 #include "proxy/cancel.h"
+#include "proxy/clearing.h"
 #include "proxy/client_login.h"
 #include "proxy/consistency.h"
 #include "proxy/database.h"
@@ -103,7 +104,8 @@ static void let_go(struct client *c)
 	if (keeps_servers(c) && (c->kept[role] == s || !c->kept[role]) && s->state != SERVER_CLOSING) {
 		c->kept[role] = s;
 		c->srv = NULL;
-		s->needs_reset_query = true;
+		/* Values of sequences are forgotten in front of the next client's transaction (E3). */
+		s->needs_reset_query |= c->pins != SQL_PIN_SEQUENCE;
 		watch_kept(c, true);
 		return;
 	}
@@ -146,6 +148,13 @@ static struct host *pick_host(struct client *c, bool *waits)
 {
 	struct host *host = NULL;
 	*waits = false;
+	if (UNLIKELY(c->quiet != NULL) && clearing_waits(c)) {
+		*waits = true;
+		client_set_state(c, CLIENT_WAIT_QUIET);
+		c->wait_since_us = loop_now_us(c->worker->loop);
+		TAILQ_INSERT_TAIL(&c->worker->role_wait, c, wait);
+		return NULL;
+	}
 	if (c->seg.role == ROLE_REPLICA) {
 		switch (consistency_choose(c, &host)) {
 		case CHOICE_HOST:
@@ -324,10 +333,12 @@ static void note_dispatch(struct client *c, struct server *s)
 	}
 }
 
-static void note_ddl(const struct client *c, uint32_t flags)
+static void note_ddl(struct client *c, uint32_t flags)
 {
-	if (UNLIKELY(flags & SQL_F_DDL))
-		dbfacts_note_ddl(c->du->facts, flags & SQL_F_CODE_DDL ? DDL_OF_CODE : DDL_PLAIN);
+	if (LIKELY(!(flags & SQL_F_DDL)))
+		return;
+	c->made_code |= (flags & SQL_F_CODE_DDL) != 0;
+	dbfacts_note_ddl(c->du->facts, flags & SQL_F_CODE_DDL ? DDL_OF_CODE : DDL_PLAIN);
 }
 
 /* Accounts for the bytes of what was sent. */
@@ -570,6 +581,8 @@ bool relay_next_segment(struct client *c)
 		break;
 	case PLAN_FORWARD:
 		begin_segment(c, &plan, seg);
+		if (UNLIKELY(seg->flags & (SQL_F_DDL | SQL_F_NO_TX_BLOCK)))
+			clearing_begin(c, seg);
 		break;
 	}
 	relay_request(c);
@@ -783,6 +796,8 @@ static bool rolls_back(const struct client *c)
 static void end_of_transaction(struct client *c, struct server *s, bool committed)
 {
 	server_settle_profile(s);
+	if (UNLIKELY(c->made_code))
+		c->made_code = !dbfacts_code_is_proved(c->du->facts);
 	note_ddl(c, c->tx_flags);
 	c->tx_flags = 0;
 	c->txf = (struct client_tx_facts){ 0 };

@@ -415,7 +415,8 @@ static enum outcome on_error(struct reply *r, const uint8_t *body, size_t have)
 	}
 	if (c && refused && !outdated && !shared_refused)
 		mark_refused(c, first, &e, false);
-	else if (c && !refused && !outdated && !outdated_here && !s->is_replica && c->state == CLIENT_ACTIVE)
+	else if (c && !refused && !shared_refused && !outdated && !outdated_here && !s->is_replica &&
+	         c->state == CLIENT_ACTIVE)
 		mark_refused(c, first, &e, true);
 	skip_requests(s);
 	if (!c && pgerr_is_fatal(&e)) {

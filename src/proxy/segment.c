@@ -158,6 +158,9 @@ static COLD void add_unproved_pins(const struct scan *sc, const struct sql_shape
 	seg->pins |= SQL_PIN_SETTING;
 	/* Without any facts writes have to be trusted with their triggers, or no connection would live. */
 	seg->doubted |= sc->outdated || (f->flags & code);
+	/* Its own new code may be of a language that keeps state where nobody looks; once the facts know, it is. */
+	if (sc->c->made_code)
+		seg->pins |= SQL_PIN_UNKNOWN;
 }
 
 /* EXECUTE is what it runs (F2); what its arguments call is for the primary. */

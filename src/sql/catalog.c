@@ -49,6 +49,7 @@ void catalog_unref(struct catalog *c)
 		catalog_free(c);
 }
 
+bool catalog_reads_sequences(const struct catalog *c) { return c->reads_sequences; }
 uint64_t catalog_id(const struct catalog *c) { return c->id; }
 uint64_t catalog_digest(const struct catalog *c) { return c->digest; }
 size_t catalog_bytes(const struct catalog *c) { return c->bytes; }

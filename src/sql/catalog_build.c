@@ -751,6 +751,8 @@ struct catalog *catalog_build_finish(struct catalog_builder *b)
 	mark_types(b);
 	resolve_texts(b);
 	spread_effects(b);
+	for (int i = 0; i < c->n_nodes; i++)
+		c->reads_sequences |= (c->nodes[i].effect.pins & SQL_PIN_SEQUENCE) != 0;
 	c->id = atomic_fetch_add(&ids, 1);
 	c->digest = XXH3_64bits_digest(b->digest);
 	builder_free(b);

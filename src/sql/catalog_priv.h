@@ -76,6 +76,7 @@ struct catalog {
 	struct column *columns; /* owned */
 	struct node *nodes;     /* owned */
 	int n_nodes;
+	bool reads_sequences;                /* something in it calls currval() or lastval() (E3) */
 	int text_search, ambient;            /* node indexes */
 	struct catalog_effect overloads[64]; /* by bit of types: what the overloads for them may do */
 };

@@ -462,9 +462,6 @@ static const struct utility {
 	{ PG_QUERY__NODE__NODE_ALTER_SYSTEM_STMT, SQL_ALTER_SYSTEM, SQL_F_NO_TX_BLOCK, 0 },
 	{ PG_QUERY__NODE__NODE_LOAD_STMT, SQL_LOAD, 0, SQL_PIN_LOADED },
 	{ PG_QUERY__NODE__NODE_LOCK_STMT, SQL_LOCK, SQL_F_DUMP, 0 },
-	{ PG_QUERY__NODE__NODE_CREATEDB_STMT, SQL_DDL, SQL_F_DDL | SQL_F_NO_TX_BLOCK, 0 },
-	{ PG_QUERY__NODE__NODE_DROPDB_STMT, SQL_DDL, SQL_F_DDL | SQL_F_NO_TX_BLOCK, 0 },
-	{ PG_QUERY__NODE__NODE_ALTER_DATABASE_STMT, SQL_DDL, SQL_F_DDL | SQL_F_NO_TX_BLOCK, 0 },
 	{ PG_QUERY__NODE__NODE_CREATE_TABLE_SPACE_STMT, SQL_DDL, SQL_F_DDL | SQL_F_NO_TX_BLOCK, 0 },
 	{ PG_QUERY__NODE__NODE_DROP_TABLE_SPACE_STMT, SQL_DDL, SQL_F_DDL | SQL_F_NO_TX_BLOCK, 0 },
 	{ PG_QUERY__NODE__NODE_CREATE_SUBSCRIPTION_STMT, SQL_DDL, SQL_F_DDL | SQL_F_NO_TX_BLOCK, 0 },
@@ -516,7 +513,46 @@ static void on_ddl(struct facts_draft *d, const PgQuery__Node *stmt)
 		walk_ddl(d, &stmt->base);
 	d->flags |= is_plain_ddl(stmt->node_case) ? 0 : SQL_F_CODE_DDL;
 	named(d, SQL_DDL, NULL, SQL_F_DDL | (concurrent ? SQL_F_NO_TX_BLOCK : 0),
-	      sqlwalk_finds_temp(&stmt->base) ? SQL_PIN_TEMP : 0);
+	      (sqlwalk_finds_temp(&stmt->base) ? SQL_PIN_TEMP : 0u) |
+	          (sqlwalk_finds_sequence(&stmt->base) ? SQL_PIN_SEQUENCE : 0u)); /* E3: a default, a function's body */
+}
+
+/* CREATE DATABASE copies a template; without one, template1. */
+static void on_create_database(struct facts_draft *d, const PgQuery__CreatedbStmt *c)
+{
+	const char *template = "template1";
+	for (size_t i = 0; i < c->n_options; i++) {
+		const PgQuery__DefElem *o =
+		    c->options[i]->node_case == PG_QUERY__NODE__NODE_DEF_ELEM ? c->options[i]->def_elem : NULL;
+		if (!o || strcmp(o->defname, "template") != 0 || !o->arg ||
+		    o->arg->node_case != PG_QUERY__NODE__NODE_STRING)
+			continue;
+		template = o->arg->string->sval;
+		d->flags |= SQL_F_LITERAL_SENSITIVE; /* it may be written as a literal */
+	}
+	named(d, SQL_DATABASE, template, SQL_F_DDL | SQL_F_NO_TX_BLOCK, 0);
+}
+
+static bool on_database(struct facts_draft *d, const PgQuery__Node *stmt)
+{
+	switch ((int)stmt->node_case) {
+	case PG_QUERY__NODE__NODE_CREATEDB_STMT:
+		on_create_database(d, stmt->createdb_stmt);
+		return true;
+	case PG_QUERY__NODE__NODE_DROPDB_STMT:
+		named(d, SQL_DATABASE, stmt->dropdb_stmt->dbname, SQL_F_DDL | SQL_F_NO_TX_BLOCK, 0);
+		return true;
+	case PG_QUERY__NODE__NODE_ALTER_DATABASE_STMT:
+		named(d, SQL_DATABASE, stmt->alter_database_stmt->dbname, SQL_F_DDL | SQL_F_NO_TX_BLOCK, 0);
+		return true;
+	case PG_QUERY__NODE__NODE_RENAME_STMT:
+		if (stmt->rename_stmt->rename_type != PG_QUERY__OBJECT_TYPE__OBJECT_DATABASE)
+			return false;
+		named(d, SQL_DATABASE, stmt->rename_stmt->subname, SQL_F_DDL, 0);
+		return true;
+	default: /* all other statements */
+		return false;
+	}
 }
 
 static void on_utility(struct facts_draft *d, const PgQuery__Node *stmt)
@@ -524,7 +560,7 @@ static void on_utility(struct facts_draft *d, const PgQuery__Node *stmt)
 	const struct utility *u = find_utility(stmt->node_case);
 	if (u)
 		named(d, u->verb, NULL, u->flags, u->pins);
-	else
+	else if (!on_database(d, stmt))
 		on_ddl(d, stmt);
 }
 

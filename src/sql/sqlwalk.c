@@ -435,3 +435,14 @@ static bool finds_temp(void *unused, const ProtobufCMessage *m)
 }
 
 bool sqlwalk_finds_temp(const ProtobufCMessage *m) { return m && finds_temp(NULL, m); }
+
+static bool finds_sequence(void *unused, const ProtobufCMessage *m)
+{
+	if (m->descriptor == &pg_query__string__descriptor) {
+		struct str name = str_of(((const PgQuery__String *)(const void *)m)->sval);
+		return str_eq(name, STR("currval")) || str_eq(name, STR("lastval"));
+	}
+	return each_child(m, finds_sequence, unused);
+}
+
+bool sqlwalk_finds_sequence(const ProtobufCMessage *m) { return m && finds_sequence(NULL, m); }

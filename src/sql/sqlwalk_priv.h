@@ -15,6 +15,8 @@ void sqlwalk(struct sqlwalk *w, const ProtobufCMessage *m); /* NULL is fine */
 void sqlwalk_node(struct sqlwalk *w, const PgQuery__Node *node);
 /* Only looks for temporary objects. */
 bool sqlwalk_finds_temp(const ProtobufCMessage *m);
+/* The name of currval() or lastval() anywhere in it. */
+bool sqlwalk_finds_sequence(const ProtobufCMessage *m);
 
 /* NULL unless it is a String. */
 const char *sqlwalk_string(const PgQuery__Node *node);

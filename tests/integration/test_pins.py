@@ -200,6 +200,48 @@ def test_rule_e3_a_client_keeps_what_it_has_inserted(proxy, database):
         assert b.value("select pg_backend_pid()") == backend  # it is everybody's again
 
 
+@pytest.mark.parametrize("learns", ["asked", "default", "function", "made elsewhere"])
+def test_rule_e3_a_client_gets_the_server_that_has_its_values(pgweir, cluster, database, learns):
+    """Without a pin, as long as nobody else has had to take it; also before anybody of the user has asked."""
+    calls = "create function calls() returns bigint language sql as 'select lastval()'"
+    if learns == "made elsewhere":
+        cluster.primary.query(calls, database=database)
+    proxy = pgweir(settings={"default_pool_size": 3, "max_pinned": 3, "workers": 1}).wait_for_replicas(database)
+    with proxy.connect(database=database) as a, proxy.connect(database=database) as b, proxy.connect(database=database) as other:
+        for sql in ("begin", "insert into t values (1)", "rollback"):  # three servers
+            for client in (a, b, other):
+                client.query(sql)
+        other.query({"asked": "select lastval()", "default": "create table d(i int default currval('made_id_seq'))", "function": calls,
+                     "made elsewhere": "select 1"}[learns], check=False)
+        proxy.wait_for_replicas(database)
+        for client in (a, b, other):
+            client.query("select 1")
+        a.query("insert into made (note) values ('a')")
+        mine = a.value("select max(id) from made")
+        a.query("select 1")
+        is_free(proxy)
+        b.query("insert into made (note) values ('b')")
+        b.query("select 1")
+        for _ in range(3):
+            assert a.value("select currval('made_id_seq')") == mine
+            assert int(b.value("select currval('made_id_seq')")) == int(mine) + 1
+            other.query("begin; lock table t in share mode; rollback")
+
+
+def test_rule_e2_new_code_in_c_keeps_its_maker(proxy, database):
+    """It may keep state in its library: from the first use on, also before the facts know of it."""
+    with proxy.connect(database=database) as client:
+        client.query("create function counts() returns trigger language c as '$libdir/autoinc', 'autoinc'")
+        client.query("create sequence s")
+        client.query("create trigger t before insert on t for each row execute function counts(i, s)")
+        assert not pins(proxy)
+        client.query("insert into t values (0)")
+        assert "UNKNOWN" in pins(proxy)[0]
+        backend = client.value("select pg_backend_pid()")
+        client.query("insert into t values (0)")
+        assert client.value("select pg_backend_pid()") == backend
+
+
 ADVISORY_LEFT = {
     "called": ["select pg_advisory_lock(7)"],
     "among others": ["select 1; select pg_advisory_lock(7); select 2"],
