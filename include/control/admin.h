@@ -15,4 +15,7 @@ void admin_stop(void);
 /* Who is at the console; "" when the client is not there.  On its worker's thread. */
 const char *admin_user(const struct client *c);
 
+/* Clients at the console, of all workers; any thread. */
+int admin_sessions(void);
+
 #endif

@@ -28,6 +28,9 @@ void listeners_close(void);
 /* The same, a moment later: another process on the port takes new clients, and nobody who has just been connected here,
  * or has not sent his first bytes yet, is reset. */
 void listeners_retire(void);
-bool listeners_are_open(void);
+/* The same as listeners_close(), but leaves the unix socket to console clients (workers_serve_console_only()), unless a
+ * successor has taken its name: who waits for the end of a process wants to look into it. */
+void listeners_leave_console(void);
+bool listeners_are_open(void); /* for clients */
 
 #endif

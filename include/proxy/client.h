@@ -212,6 +212,8 @@ struct client {
 
 const char *client_state_name(enum client_state state);
 void client_set_state(struct client *c, enum client_state state);
+/* Session mode, and a server is its own until it leaves: what it has there would be lost with it. */
+bool client_has_session_server(const struct client *c);
 struct client *client_accept(struct worker *w, int fd, const struct net_addr *peer, bool is_unix);
 
 /* Works through what is in c->in as far as it can now. Safe to call in any state. */

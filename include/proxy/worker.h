@@ -102,7 +102,10 @@ void workers_accept(int fd, const struct net_addr *peer, bool is_unix);
 void workers_reconfigure(struct runtime *runtime);
 /* A shape is known by `own` not to be for standbys: tells the other workers. */
 void workers_tell_refused(struct worker *own, const struct sql_shape *shape);
-int workers_clients(void);     /* over all workers */
+int workers_clients(void); /* over all workers */
+/* From now on who comes by a unix socket is let in to the console only; any thread. */
+void workers_serve_console_only(void);
+bool workers_are_console_only(void);
 uint64_t workers_memory(void); /* resident bytes of the process, as of the last second; while max_memory is set */
 
 /* Runs fn(w, arg) on every worker's thread in turn, then done(arg) on the loop of the caller. */

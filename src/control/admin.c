@@ -6,6 +6,7 @@
 #include "control/admin.h"
 
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -704,6 +705,9 @@ static bool welcome(struct local_session *s)
 
 static void on_close_client(struct client *c);
 
+static _Atomic int n_sessions; /* of all workers */
+int admin_sessions(void) { return atomic_load(&n_sessions); }
+
 static bool on_open(struct client *c, const char *user, struct pgerr *err)
 {
 	enum admin_role role;
@@ -719,6 +723,7 @@ static bool on_open(struct client *c, const char *user, struct pgerr *err)
 	LIST_INIT(&s->statements);
 	LIST_INIT(&s->portals);
 	c->local = s;
+	atomic_fetch_add(&n_sessions, 1);
 	if (welcome(s))
 		return true;
 	/* It has left already, and not as a console client. */
@@ -735,6 +740,7 @@ static void on_close_client(struct client *c)
 	if (!s)
 		return;
 	c->local = NULL;
+	atomic_fetch_sub(&n_sessions, 1);
 	if (s->running && !s->running->name)
 		portal_free(s, s->running);
 	close_portals(s);

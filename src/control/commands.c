@@ -242,7 +242,13 @@ static void start_order(struct job *job, enum db_action action, enum order_wait 
 }
 
 static void do_pause(struct job *job) { start_order(job, DB_PAUSE, ORDER_AND_WAIT); }
-static void do_resume(struct job *job) { start_order(job, DB_RESUME, ORDER_ONLY); }
+static void do_resume(struct job *job)
+{
+	if (lifecycle_phase() > LIFECYCLE_RUNNING)
+		job_fail(job, SQLSTATE_NOT_IN_PREREQUISITE_STATE, "pooler is shutting down");
+	else
+		start_order(job, DB_RESUME, ORDER_ONLY);
+}
 static void do_reconnect(struct job *job) { start_order(job, DB_RECONNECT, ORDER_ONLY); }
 static void do_suspend(struct job *job) { start_order(job, DB_SUSPEND, ORDER_AND_WAIT); }
 static void do_disable(struct job *job) { start_order(job, DB_DISABLE, ORDER_ONLY); }

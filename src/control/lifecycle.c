@@ -191,24 +191,25 @@ bool lifecycle_set(struct str key, struct str value, struct pgerr *err)
 
 /* --- shutdown --- */
 
-/* In a transaction or in the middle of a request. */
+/* In a transaction, in the middle of a request, or in a session (of session mode) that has a server; or at the console.
+ */
 static bool may_finish(const struct client *c)
 {
 	switch (c->state) {
 	case CLIENT_IDLE:
-		return c->tx != CTX_NONE || c->seg.open;
+		return c->tx != CTX_NONE || c->seg.open || client_has_session_server(c);
 	case CLIENT_WAIT_FRESH:
 	case CLIENT_WAIT_PRIMARY:
 	case CLIENT_WAIT_QUIET:
 	case CLIENT_WAIT_SERVER:
 		return c->tx != CTX_NONE;
 	case CLIENT_ACTIVE:
+	case CLIENT_LOCAL:
 		return true;
 	case CLIENT_STARTUP:
 	case CLIENT_TLS:
 	case CLIENT_AUTH:
 	case CLIENT_WELCOME:
-	case CLIENT_LOCAL:
 	case CLIENT_RAW:
 	case CLIENT_CANCEL:
 	case CLIENT_CLOSING:
@@ -240,7 +241,8 @@ static void on_drain_look(struct loop_timer *t UNUSED)
 {
 	if (self.phase < LIFECYCLE_LEAVING || self.phase == LIFECYCLE_STOPPING)
 		return;
-	if (workers_clients() == 0 && !listeners_are_open()) {
+	/* Who only looks on (the console) is not waited for. */
+	if (workers_clients() <= admin_sessions() && !listeners_are_open()) {
 		log_info(NULL, "all clients have left");
 		self.phase = LIFECYCLE_STOPPING;
 	} else if (self.phase == LIFECYCLE_DRAINING && !self.drain_asked) {
@@ -266,7 +268,7 @@ void lifecycle_shutdown(enum lifecycle_shutdown how, const char *by)
 	if (how == SHUTDOWN_WAIT_FOR_CLIENTS)
 		listeners_retire();
 	else
-		listeners_close();
+		listeners_leave_console();
 	loop_timer_start_periodic(&self.drain, DRAIN_LOOK_US);
 	on_drain_look(NULL);
 }
@@ -281,8 +283,15 @@ static void on_hup(void)
 static void on_term(void) { lifecycle_shutdown(SHUTDOWN_WAIT_FOR_CLIENTS, "SIGTERM"); }
 static void on_int(void) { lifecycle_shutdown(SHUTDOWN_WAIT_FOR_SERVERS, "SIGINT"); }
 static void on_quit(void) { lifecycle_shutdown(SHUTDOWN_NOW, "SIGQUIT"); }
-static void on_usr1(void) { db_order_all(self.loop, DB_PAUSE); }
-static void on_usr2(void) { db_order_all(self.loop, DB_RESUME); }
+static void order_all(enum db_action action, const char *by)
+{
+	if (self.phase > LIFECYCLE_RUNNING)
+		log_info(NULL, "got %s while shutting down, ignoring", by);
+	else
+		db_order_all(self.loop, action);
+}
+static void on_usr1(void) { order_all(DB_PAUSE, "SIGUSR1"); }
+static void on_usr2(void) { order_all(DB_RESUME, "SIGUSR2"); }
 
 static const struct {
 	int number;

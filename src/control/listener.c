@@ -37,6 +37,7 @@ struct listener {
 	int backlog;
 	bool is_unix;
 	bool is_started;
+	bool is_for_console; /* left over while clients are waited for */
 	struct event ev;
 	struct loop_timer pause;
 	dev_t dev; /* of the unix socket's file as we made it; a successor's is another one */
@@ -227,7 +228,7 @@ static void on_connection(evutil_socket_t fd UNUSED, short what UNUSED, void *ar
 	accept_some(arg, ACCEPTS_PER_TURN);
 }
 
-static void on_retired(struct loop_timer *t UNUSED) { listeners_close(); }
+static void on_retired(struct loop_timer *t UNUSED) { listeners_leave_console(); }
 
 void listeners_start(struct loop *loop)
 {
@@ -246,46 +247,76 @@ void listeners_start(struct loop *loop)
 }
 
 /* After a takeover the name belongs to the successor. */
-static void remove_file(const struct listener *l)
+static bool has_its_file(const struct listener *l)
 {
 	struct net_addr addr;
 	struct stat st;
 	if (!l->is_unix || !l->ino || !net_local_addr(l->fd, &addr))
-		return;
+		return false;
 	const struct sockaddr_un *un = (const struct sockaddr_un *)&addr.ss;
-	if (stat(un->sun_path, &st) == 0 && st.st_dev == l->dev && st.st_ino == l->ino)
-		net_unlink_unix(l->fd);
+	return stat(un->sun_path, &st) == 0 && st.st_dev == l->dev && st.st_ino == l->ino;
 }
 
-bool listeners_are_open(void) { return n_listeners > 0; }
+static void close_one(struct listener *l)
+{
+	if (has_its_file(l))
+		net_unlink_unix(l->fd);
+	if (l->is_started) {
+		/* Who is in the queue has been told by the kernel that it is connected. */
+		accept_some(l, ACCEPTS_PER_TURN);
+		event_del(&l->ev);
+		loop_timer_stop(&l->pause);
+	}
+	close(l->fd);
+	l->fd = -1;
+}
+
+bool listeners_are_open(void)
+{
+	for (unsigned i = 0; i < n_listeners; i++) {
+		if (listeners[i].fd >= 0 && !listeners[i].is_for_console)
+			return true;
+	}
+	return false;
+}
+
+void listeners_leave_console(void)
+{
+	loop_timer_stop(&retire_timer);
+	for (unsigned i = 0; i < n_listeners; i++) {
+		struct listener *l = &listeners[i];
+		if (l->fd < 0 || l->is_for_console)
+			continue;
+		l->is_for_console = l->is_started && has_its_file(l);
+		if (!l->is_for_console) {
+			close_one(l);
+			continue;
+		}
+		accept_some(l, ACCEPTS_PER_TURN);
+		workers_serve_console_only();
+	}
+}
 
 /* With TCP_DEFER_ACCEPT the kernel holds a connection back until it has data, and resets it when the socket closes. */
 void listeners_retire(void)
 {
 	int off = 0;
 	for (unsigned i = 0; i < n_listeners; i++) {
-		if (!listeners[i].is_unix)
+		if (listeners[i].fd >= 0 && !listeners[i].is_unix)
 			(void)!setsockopt(listeners[i].fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, &off, sizeof off);
 	}
 	if (retire_timer.loop && n_listeners > 0)
 		loop_timer_start(&retire_timer, RETIRE_US);
 	else
-		listeners_close();
+		listeners_leave_console();
 }
 
 void listeners_close(void)
 {
 	loop_timer_stop(&retire_timer);
 	for (unsigned i = 0; i < n_listeners; i++) {
-		struct listener *l = &listeners[i];
-		remove_file(l);
-		if (l->is_started) {
-			/* Who is in the queue has been told by the kernel that it is connected. */
-			accept_some(l, ACCEPTS_PER_TURN);
-			event_del(&l->ev);
-			loop_timer_stop(&l->pause);
-		}
-		close(l->fd);
+		if (listeners[i].fd >= 0)
+			close_one(&listeners[i]);
 	}
 	n_listeners = 0;
 }

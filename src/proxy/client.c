@@ -135,10 +135,16 @@ static void pass_raw(struct client *c)
 		stream_want_read(&c->stream, false);
 }
 
+bool client_has_session_server(const struct client *c)
+{
+	return c->du && c->du->pool_mode == POOL_MODE_SESSION && (c->kept[0] || c->kept[1]);
+}
+
 /* A request that has not begun is not begun any more: nothing of it has run. */
 static bool must_leave(const struct client *c)
 {
-	return UNLIKELY(c->worker->draining) && c->state == CLIENT_IDLE && c->tx == CTX_NONE;
+	return UNLIKELY(c->worker->draining) && c->state == CLIENT_IDLE && c->tx == CTX_NONE &&
+	       !client_has_session_server(c);
 }
 
 static COLD void leave(struct client *c)

@@ -384,6 +384,10 @@ void login_done(struct client *c)
 			enter_console(c);
 		return;
 	}
+	if (l->is_unix && workers_are_console_only()) {
+		login_refuse(c, SQLSTATE_ADMIN_SHUTDOWN, "server shutting down");
+		return;
+	}
 	if (orders_of(l->database) & ORDER_DISABLED) {
 		pgerr_set_fatal(&err, SQLSTATE_NOT_IN_PREREQUISITE_STATE, "database \"%s\" is disabled", l->database);
 		client_close(c, &err, "DISABLE");

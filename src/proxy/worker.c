@@ -402,6 +402,10 @@ void workers_stop(void)
 	limits_free();
 }
 
+static _Atomic bool console_only;
+void workers_serve_console_only(void) { atomic_store(&console_only, true); }
+bool workers_are_console_only(void) { return atomic_load_explicit(&console_only, memory_order_relaxed); }
+
 unsigned workers_count(void) { return n_workers; }
 struct worker *workers_get(unsigned index) { return &workers[index]; }
 

@@ -640,6 +640,53 @@ def test_term_waits_for_clients(cluster):
         proxy.check_log()
 
 
+def test_int_waits_for_sessions(cluster):
+    """In session mode a server is released when its client leaves, not before."""
+    with Pgweir(cluster, settings={"pool_mode": "session"}) as proxy:
+        session = proxy.connect()
+        session.query("set work_mem = 4321; create temp table mine(x int)")
+        proxy.process.send_signal(signal.SIGINT)
+        wait_until(lambda: refuses_connections(proxy), "nobody new is taken")
+        for _ in range(20):
+            assert session.value("select current_setting('work_mem') || count(*) from mine") == "4321kB0"
+        session.close()
+        assert proxy.process.wait(30) == 0
+        proxy.exit_status = 0
+        proxy.check_log()
+
+
+@pytest.mark.parametrize("command", ["SHUTDOWN WAIT_FOR_CLIENTS", "SHUTDOWN WAIT_FOR_SERVERS"])
+def test_console_while_clients_are_waited_for(workspace, cluster, command):
+    """By the unix socket, for the console only, and without being waited for itself."""
+    folder = workspace.folder("watch")
+    with Pgweir(cluster, settings={"unix_socket_dir": folder}) as proxy:
+        busy = proxy.connect()
+        busy.query("begin; select txid_current()")
+        proxy.admin(command)
+        wait_until(lambda: refuses_connections(proxy), "nobody new is taken")
+        connect = lambda database: wire.Connection.login(proxy.port, "postgres", database, host=str(folder))  # noqa: E731
+
+        def only_the_console():
+            try:
+                connect("postgres").close()
+            except PgError as error:
+                return error.sqlstate == "57P01"
+            return False
+        wait_until(only_the_console, "clients are refused there")
+        with connect("pgbouncer") as console:
+            assert [row["state"] for row in console.query("show clients").dicts if row["database"] == "postgres"]
+            assert "shutting down" in console.query("resume", check=False).errors[0]["M"]
+            proxy.process.send_signal(signal.SIGUSR2)
+            proxy.wait_for_log("got SIGUSR2 while shutting down")
+            busy.query("commit")
+            if command.endswith("CLIENTS"):
+                busy.close()
+            assert proxy.process.wait(30) == 0
+        proxy.exit_status = 0
+        proxy.check_log()
+    assert not (folder / f".s.PGSQL.{proxy.port}").exists()
+
+
 def test_term_ends_with_the_last_client(cluster):
     with Pgweir(cluster) as proxy:
         client = proxy.connect()
