@@ -27,6 +27,7 @@ struct client;
 struct pool;
 struct params;
 struct limit;
+struct notifier;
 struct pool_budget;
 struct shared_db;
 struct worker;
@@ -139,6 +140,7 @@ struct server {
 	uint64_t linked_us;   /* since when its client has it */
 	uint64_t login_round; /* B3: only samples of a later round say anything of this connection */
 	uint32_t backend_pid;
+	struct notifier *notifier; /* owned; NULL before BackendKeyData (notifiers.h) */
 	uint8_t cancel_key[256];
 	uint16_t cancel_key_len;
 	char tx;                /* 'I', 'T', 'E' as of the last ReadyForQuery */

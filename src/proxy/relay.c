@@ -18,6 +18,7 @@
 #include "proxy/local.h"
 #include "proxy/measure.h"
 #include "proxy/moving.h"
+#include "proxy/notifiers.h"
 #include "proxy/params.h"
 #include "proxy/pins.h"
 #include "proxy/plan.h"
@@ -385,6 +386,8 @@ static void dispatch(struct client *c, struct server *s, struct segment *seg)
 	/* The state of the segment is set before the bytes leave: a connection that breaks at once calls back. */
 	if (seg->end == SEGMENT_LARGE)
 		cs->large = true;
+	if (!s->is_replica)
+		notifier_note(s->notifier, c->pid, seg);
 	if (!was_open)
 		note_dispatch(c, s);
 	if (emit_segment(c, s, seg) == EMIT_SENT)

@@ -21,6 +21,7 @@
 #include "proxy/emit.h"
 #include "proxy/measure.h"
 #include "proxy/moving.h"
+#include "proxy/notifiers.h"
 #include "proxy/params.h"
 #include "proxy/plan.h"
 #include "proxy/pool.h"
@@ -743,6 +744,18 @@ static enum outcome on_data_row(struct reply *r, const uint8_t *body, size_t hav
 	return partial(r, true);
 }
 
+/* The other client is known by the pid that it was told. */
+static enum outcome on_notification(struct reply *r, uint8_t *body, size_t have)
+{
+	if (!r->s->client)
+		return OUT_SWALLOW;
+	if (have >= sizeof(uint32_t)) {
+		uint32_t pid = htobe32(notifier_find(r->s->pool->host, frame_load_u32(body)));
+		memcpy(body, &pid, sizeof pid);
+	}
+	return OUT_FORWARD;
+}
+
 static enum outcome on_message(struct reply *r, uint8_t type, uint8_t *body, size_t have, size_t len)
 {
 	switch (type) {
@@ -779,7 +792,7 @@ static enum outcome on_message(struct reply *r, uint8_t type, uint8_t *body, siz
 	case MSG_PARAMETER_STATUS:
 		return on_parameter_status(r, body, have);
 	case MSG_NOTIFICATION_RESPONSE:
-		return r->s->client ? OUT_FORWARD : OUT_SWALLOW;
+		return on_notification(r, body, have);
 	default:
 		server_close(r->s, "unexpected message type from server");
 		return OUT_STOP;

@@ -9,6 +9,7 @@
 #include "proxy/cancel.h"
 #include "proxy/client.h"
 #include "proxy/database.h"
+#include "proxy/notifiers.h"
 #include "proxy/params.h"
 #include "proxy/pool.h"
 #include "proxy/relay.h"
@@ -180,6 +181,7 @@ static void server_free(struct loop_grave *grave)
 	buf_deinit(&s->part);
 	buf_deinit(&s->hold);
 	explicit_bzero(s->cancel_key, sizeof s->cancel_key);
+	notifier_remove(s->notifier);
 	mem_free(s);
 }
 

@@ -17,6 +17,7 @@
 #include "io/tls.h"
 #include "proxy/client.h"
 #include "proxy/database.h"
+#include "proxy/notifiers.h"
 #include "proxy/params.h"
 #include "proxy/pool.h"
 #include "proxy/relay.h"
@@ -488,6 +489,8 @@ static void on_key_data(struct server *s, const struct frame *f)
 		return;
 	}
 	s->backend_pid = k.pid;
+	notifier_remove(s->notifier);
+	s->notifier = notifier_add(s->pool->host, k.pid);
 	memcpy(s->cancel_key, k.key.p, k.key.n);
 	s->cancel_key_len = (uint16_t)k.key.n;
 }

@@ -1,4 +1,6 @@
 """The protocol, message by message, as any right pooler passes it on.  Compared with what PostgreSQL itself answers."""
+import struct
+
 import pytest
 from harness.proxy import Direct
 from harness.wire import (GSSENC_REQUEST, PROTOCOL_3_0, SSL_REQUEST, Connection, PgError, bind, close, copy_data, copy_done,
@@ -285,6 +287,33 @@ def test_listen_and_notify_self(target, database):
         assert client.brief_until_ready() == ["C LISTEN", "Z I"]
         client.send(query("notify news, 'hello'"))
         assert client.brief_until_ready() == ["C NOTIFY", "A news hello", "Z I"]
+
+
+NOTIFIES = {
+    "notify": ["notify news, 'x'"],
+    "a function": ["select pg_notify('news', 'x')"],
+    "a transaction": ["begin", "notify news, 'x'", "select 1", "commit"],
+    "a trigger": ["insert into told values (1)"],
+    "code": ["do $$ begin notify news, 'x'; end $$"],
+    "a pipeline": [extended("select 1") + extended("notify news, 'x'") + extended("select 2") + sync()],
+}
+
+
+@pytest.mark.parametrize("how", NOTIFIES)
+def test_a_notification_names_its_sender_by_the_pid_that_it_was_told(target, database, how):
+    with target.connect(database=database) as listener, target.connect(database=database) as sender, target.connect(database=database) as other:
+        sender.query("create table told(i int); create function tells() returns trigger language plpgsql as"
+                     " $$ begin notify news, 'x'; return new; end $$; create trigger t after insert on told for each row execute function tells()")
+        other.query("begin; select 1 for update; commit")
+        listener.query("listen news")
+        for sql in NOTIFIES[how]:
+            sender.send(query(sql) if isinstance(sql, str) else sql)
+            sender.read_until_ready()
+        told = listener.read()
+        assert (told.brief, struct.unpack_from("!I", told.body)[0]) == ("A news x", sender.pid)
+        listener.send(query("notify news, 'mine'"))
+        told = [m for m in listener.read_until_ready() if m.type == "A"]
+        assert [struct.unpack_from("!I", m.body)[0] for m in told] == [listener.pid]
 
 
 @pytest.mark.parametrize("size", [100, 8000, 70000, 3_000_000])
