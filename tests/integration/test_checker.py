@@ -4,6 +4,7 @@ the level of consistency forbids, and no acknowledged write is lost or doubled.
 Registers hold the number of the last write, each of which is made once: so a read says how far behind it is.  Lists grow by
 unique elements.  The sum of the bank never changes."""
 import contextlib
+import itertools
 import os
 import random
 import threading
@@ -34,8 +35,9 @@ class History:
         self.lock = threading.Lock()
         self.told = dict.fromkeys(range(1, KEYS + 1), 0)
         self.acknowledged = dict(self.told)
-        self.early = 0
+        self.early = self.failovers = 0
         self.appended, self.unsure = {}, {}
+        self.no_step_back = False  # is each step back within a transaction a problem, or may the primary be late (B1)?
         self.problems, self.reads, self.writes, self.errors = [], 0, 0, 0
         self.stop = threading.Event()
 
@@ -60,13 +62,17 @@ class History:
 
 
 class Client(threading.Thread):
-    """Writes its own register and list, reads everybody's; reads what `level` says that it must see."""
+    """Writes its own register and list, reads everybody's on all routes; reads what `level` says that it must see."""
 
-    def __init__(self, number, proxy, database, level, history):
+    def __init__(self, number, endpoint, database, level, history, torn=False, only_reads=False):
+        """endpoint: the proxy, or the primary itself; torn: it commits half of its transfers, so that the checker has a thief to
+        catch; only_reads: what it may see depends on others alone."""
         super().__init__(name=f"client-{number}")
-        self.number, self.proxy, self.database, self.level, self.history = number, proxy, database, level, history
+        self.number, self.endpoint, self.database, self.level, self.history = number, endpoint, database, level, history
+        self.torn, self.only_reads = torn, only_reads
         self.random = random.Random(number)
         self.key = number if number <= KEYS else None
+        self.habits = (1, 0, 0, 0, 0, 0) if only_reads else (6, 2, 1, 1, 1, 2)
         self.value = self.element = 0
         self.seen = {}  # of this connection
         self.connection = None
@@ -81,19 +87,22 @@ class Client(threading.Thread):
                 self.history.problem(f"{self.name}: {failure!r}")
 
     def session(self):
-        with self.proxy.connect(database=self.database) as self.connection:
+        with self.endpoint.connect(database=self.database) as self.connection:
             self.seen = dict.fromkeys(range(1, KEYS + 1), 0)
             while not self.history.stop.is_set():
                 self.random.choices((self.read, self.read_and_write, self.write, self.append, self.transfer, self.audit),
-                                    (6, 2, 1, 1, 1, 2))[0]()
+                                    self.habits)[0]()
 
-    def read(self, key=None):
+    def read(self, key=None, hint=None):
         """Not less than this client, or any, has seen.  But for one thing, which no proxy can mend (B1): a commit shows on a
         standby before the primary shows it and its writer is told; to go back behind such a one is counted only."""
         key = key or self.random.randint(1, KEYS)
+        if hint is None:
+            # What is read at the primary tells the proxy how new the client's answers are.
+            hint = "" if self.only_reads else self.random.choices(("", "/* pgweir: route=primary */", "/* pgweir: route=replica */"), (8, 1, 1))[0]
         told, acknowledged = self.history.newest(key)
         floor = self.seen[key] if self.level == "session" else max(self.seen[key], told)
-        value = int(self.connection.value(f"select v from registers where k = {key}"))
+        value = int(self.connection.value(f"{hint} select v from registers where k = {key}"))
         if value < min(floor, acknowledged):
             self.history.problem(f"{self.name}: register {key} showed {value} after {floor}")
         self.history.early += value < floor
@@ -114,18 +123,19 @@ class Client(threading.Thread):
         self.history.writes += 1
 
     def read_and_write(self):
-        """A transaction that begins as a read, on a replica perhaps, and moves."""
-        key = self.key or self.random.randint(1, KEYS)
+        """A transaction that begins as a read, on a replica perhaps, and moves: to read once more, or to write."""
+        key = self.random.randint(1, KEYS)
         self.connection.query("begin")
-        self.read(key)
-        self.read(key)
+        shown = [self.read(key, ""), self.read(key, ""), self.read(key, "/* pgweir: route=primary */")]
+        if shown != sorted(shown) and self.history.no_step_back:
+            self.history.problem(f"{self.name}: in one transaction register {key} showed {shown}")
         if self.key is not None:
             self.value += 1
-            self.connection.query(f"update registers set v = {self.value} where k = {key} and v < {self.value}")
+            self.connection.query(f"update registers set v = {self.value} where k = {self.key} and v < {self.value}")
         self.connection.query("commit")
         if self.key is not None:
-            self.seen[key] = self.value
-            self.history.tell(key, self.value, acknowledged=True)
+            self.seen[self.key] = self.value
+            self.history.tell(self.key, self.value, acknowledged=True)
 
     def append(self):
         """Read, then write what follows from it: each element once."""
@@ -146,6 +156,9 @@ class Client(threading.Thread):
         self.connection.query("begin")
         self.connection.query("select count(*) from bank")
         for account in (low, high):
+            if self.torn and account == high:
+                self.connection.query("commit")
+                self.connection.query("begin")
             self.connection.query(f"update bank set n = n + {-1 if account == source else 1} where id = {account}")
         self.connection.query("commit")
 
@@ -161,18 +174,24 @@ class Client(threading.Thread):
             self.connection.query("commit")
 
 
-def disturb(cluster, links, history, seconds):
+def disturb(cluster, links, proxy, history, seconds, fails_over):
     """Until the time is over and something has been read and written: standbys that stand still, backends that are ended,
-    connections that are cut."""
+    connections that are cut, and where the history is long enough for it, primaries that are killed or switched over."""
     chance = random.Random(1)
     end = time.monotonic() + seconds
     long_end = end + 120
+    next_failover = time.monotonic() + 20
+    kinds = itertools.cycle(("kill", "switch over"))
     with contextlib.ExitStack() as at_end:
-        slow = cluster.standbys[-1]
-        at_end.callback(slow.resume_replay)
+        at_end.callback(lambda: cluster.standbys[-1].resume_replay())
         while not history.stop.is_set() and (time.monotonic() < end or (history.is_short() and time.monotonic() < long_end)):
             what = chance.choice(("pause", "resume", "end", "cut"))
-            if what == "pause":
+            slow = cluster.standbys[-1]
+            if fails_over and next_failover < time.monotonic() < end - 30:
+                slow.resume_replay()
+                fail_over(cluster, proxy, history, next(kinds))
+                next_failover = time.monotonic() + 20
+            elif what == "pause":
                 slow.pause_replay()
             elif what == "resume":
                 slow.resume_replay()
@@ -185,16 +204,35 @@ def disturb(cluster, links, history, seconds):
             history.stop.wait(0.3)
 
 
-def fail_over(cluster, history):
-    """The primary loses its power; the first standby, which every acknowledged write has waited for, takes over."""
+def fail_over(cluster, proxy, history, how="kill", comes_back=True):
+    """The primary loses its power, or is stopped after an announcement; the first standby, which every acknowledged write has waited
+    for, takes over.  What was the primary comes back as the standby that is waited for next."""
     if history.stop.is_set():
         return
-    standby = cluster.standby
-    cluster.primary.kill()
+    old, standby = cluster.primary, cluster.standby
+    if how == "kill":
+        old.kill()
+    else:
+        proxy.admin("PAUSE")
+        old.stop("fast")
     standby.promote()
     cluster.switch_primary(standby)
+    history.failovers += 1
+    others = [node for node in cluster.standbys if node is not old]
+    for node in others:
+        cluster.follow(node, standby)
+        node.reload()
+    if how != "kill":
+        proxy.admin("RESUME")
     wrote = history.writes
     wait_until(lambda: history.writes > wrote or history.stop.is_set(), "writes go on at the new primary")
+    if comes_back:
+        cluster.rebuild(old)
+        cluster.standbys = [old, *others]
+        old.replay_lag("30ms")
+        wait_until(lambda: standby.value("select count(*) from pg_stat_replication where state = 'streaming' and application_name = "
+                                         f"'{old.name}'") == "1", "it streams")
+        standby.reload(synchronous_standby_names=old.name)
 
 
 def check_end(cluster, database, history):
@@ -204,34 +242,46 @@ def check_end(cluster, database, history):
     invented = there - set(history.unsure)
     assert not lost and not invented, f"lost {sorted(lost)[:5]}, invented {sorted(invented)[:5]}"
     registers = {int(k): int(v) for k, v in cluster.primary.query("select k, v from registers", database=database)}
-    assert all(registers[key] >= value for key, value in history.told.items()), (registers, history.told)
+    assert all(registers[key] >= value for key, value in history.acknowledged.items()), (registers, history.acknowledged)
     assert cluster.primary.value("select sum(n) from bank", database=database) == str(100 * ACCOUNTS)
 
 
-def check(new_cluster, pgweir, level, seconds, kills_primary=False, **settings):
+def check(new_cluster, pgweir, level, seconds, fails_over="", synchronous=False, broken=None, past_the_proxy=False, torn=False, split=False,
+          one_replica=False, **settings):
+    """A history: the cluster, its database, and what was found.  fails_over: at the "end", or "often"; synchronous: each commit waits
+    until a standby that is late shows it, while the other one shows it already; broken: rules that this proxy
+    shall not keep; past_the_proxy: every second client writes to the primary itself;
+    split: every other one only reads, and so do always the last two; one_replica: the proxy has only that which is paused now and
+    then: who reads there stays there, with answers from before."""
     cluster = new_cluster(standbys=2)
     database = cluster.create_database(SCHEMA)
     cluster.standbys[0].replay_lag("30ms")
-    if kills_primary:
-        cluster.primary.reload(synchronous_standby_names="standby1")
     history = History()
+    if fails_over or synchronous:
+        cluster.primary.reload(synchronous_standby_names="standby1", **({"synchronous_commit": "remote_apply"} if synchronous else {}))
+    history.no_step_back = synchronous
     with contextlib.ExitStack() as stack:
         links = [stack.enter_context(Link(node.port)) for node in cluster.nodes]
-        proxy = pgweir(on=cluster, hosts=[link.port for link in links], settings={"consistency": level, "transaction_consistency": level,
-                                                                                  "monitor_interval": "100ms", **settings})
+        proxy = pgweir(on=cluster, hosts=[link.port for link in links[::2 if one_replica else 1]], environment=broken and {"PGWEIR_BREAK": broken},
+                       settings={"consistency": level, "transaction_consistency": level, "monitor_interval": "100ms", **settings})
         wait_until(lambda: proxy.query("select 1", database=database), "it serves")
-        clients = [Client(number, proxy, database, level, history) for number in range(1, KEYS + 3)]
+        clients = [Client(number, cluster.primary if past_the_proxy and number % 2 else proxy, database, level, history, torn,
+                          only_reads=number > KEYS + 2 or (split and number % 2 == 0))
+                   for number in range(1, KEYS + 5)]
         for client in clients:
             client.start()
         try:
-            disturb(cluster, links, history, seconds)
-            if kills_primary:
-                fail_over(cluster, history)
+            disturb(cluster, links, proxy, history, seconds, fails_over == "often")
+            if fails_over:
+                fail_over(cluster, proxy, history, comes_back=False)
         finally:
             history.stop.set()
             for client in clients:
                 client.join()
+        stats = proxy.admin("SHOW STATS")
         proxy.stop()
+    print(f"{level}: {history.reads} reads, {history.writes} writes, {history.errors} errors, {history.early} early reads, "
+          f"{history.failovers} failovers, {len(history.problems)} problems, {len(stats)} databases")
     return cluster, database, history
 
 
@@ -243,16 +293,65 @@ def test_histories_are_consistent(new_cluster, pgweir, level):
     check_end(cluster, database, history)
 
 
-def test_a_history_through_a_failover_keeps_what_was_acknowledged(new_cluster, pgweir):
-    """Under synchronous replication.  A commit that waits for its standby shows on the others before: what is read of it outside of
-    transactions is looked at on the primary."""
-    cluster, database, history = check(new_cluster, pgweir, "database", SECONDS / 4, kills_primary=True, route="primary")
+def test_a_history_through_failovers_keeps_what_was_acknowledged(new_cluster, pgweir):
+    """Under synchronous replication, on all routes.  In the long form the primary is killed and switched over again and again."""
+    cluster, database, history = check(new_cluster, pgweir, "database", SECONDS / 4, fails_over="often")
     assert history.problems == []
     check_end(cluster, database, history)
 
 
-def test_the_checker_sees_an_old_read(new_cluster, pgweir):
-    """Without the guarantee it must find what it looks for: replicas that may be old."""
-    old = {"consistency": "eventual", "transaction_consistency": "eventual", "max_replica_lag": "60s"}
-    _, _, history = check(new_cluster, pgweir, "database", 60, **old)
-    assert any("showed" in problem for problem in history.problems)
+def test_no_transaction_goes_back_under_synchronous_replication(new_cluster, pgweir):
+    """Rule B1: what its replica has shown is there when it moves."""
+    cluster, database, history = check(new_cluster, pgweir, "database", SECONDS / 4, synchronous=True)
+    assert history.problems == []
+    check_end(cluster, database, history)
+
+
+# --- the checker sees what it looks for, when the guarantee is switched off ---
+
+OLD = {"max_replica_lag": "60s"}
+
+
+@pytest.mark.parametrize("guarantee, given", [("session", "eventual"), ("database", "session")])
+def test_the_checker_sees_an_old_read(new_cluster, pgweir, guarantee, given):
+    """Replicas that may be old, or that are fresh only for the client that has written."""
+    settings = {"consistency": given, "transaction_consistency": given, **OLD}
+    _, _, history = check(new_cluster, pgweir, guarantee, 60, split=True, one_replica=True, **settings)
+    assert any("showed" in problem for problem in history.problems), history.problems
+
+
+def test_the_checker_sees_a_read_that_is_not_linearizable(new_cluster, pgweir):
+    """At `database`, of what was written past the proxy."""
+    settings = {"consistency": "database", "transaction_consistency": "database", **OLD}
+    _, _, history = check(new_cluster, pgweir, "strong", 60, past_the_proxy=True, split=True, one_replica=True, **settings)
+    assert any("showed" in problem for problem in history.problems), history.problems
+
+
+def test_linearizable_reads_of_what_is_written_past_the_proxy(new_cluster, pgweir):
+    """At `strong` it is not so."""
+    _, _, history = check(new_cluster, pgweir, "strong", SECONDS / 4, past_the_proxy=True, split=True)
+    assert history.problems == []
+
+
+def test_the_checker_sees_a_transaction_that_goes_back(new_cluster, pgweir):
+    """Without rule B1."""
+    _, _, history = check(new_cluster, pgweir, "database", 60, synchronous=True, broken="b1", replica_wait="1s")
+    assert any("in one transaction" in problem for problem in history.problems), history.problems
+
+
+def test_the_checker_sees_a_bank_that_does_not_add_up(new_cluster, pgweir):
+    _, _, history = check(new_cluster, pgweir, "database", 60, torn=True)
+    assert any("the bank has" in problem for problem in history.problems), history.problems
+
+
+def test_the_checker_sees_a_lost_write(new_cluster, pgweir):
+    """An acknowledged element that the primary does not have, and one that nobody has added."""
+    cluster, database, history = check(new_cluster, pgweir, "database", 1)
+    check_end(cluster, database, history)
+    lost, = cluster.primary.query("delete from list where (owner, element) in (select owner, element from list limit 1) "
+                                  "returning owner, element", database=database)
+    with pytest.raises(AssertionError, match="lost"):
+        check_end(cluster, database, history)
+    cluster.primary.query(f"insert into list values ({lost[0]}, {lost[1]}), (99, 1)", database=database)
+    with pytest.raises(AssertionError, match="invented"):
+        check_end(cluster, database, history)

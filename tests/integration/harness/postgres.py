@@ -370,6 +370,15 @@ class Cluster:
         self.standbys = [node for node in self.nodes if node is not standby]
         self.primary = standby
 
+    def rebuild(self, node):
+        """Makes a stopped node a standby of the primary, from a new base backup, and starts it."""
+        shutil.rmtree(node.data)
+        self.workspace.run(self.programs / "pg_basebackup", "-h", "127.0.0.1", "-p", self.primary.port, "-U", "postgres",
+                           "-D", node.data, "-X", "stream", "-c", "fast", "--no-sync")
+        node.configure(port=node.port, synchronous_standby_names="")
+        self.follow(node, self.primary)
+        node.start()
+
     def settle(self):
         """Waits until every running standby has replayed all that the primary has written."""
         target = self.primary.value("select pg_current_wal_flush_lsn()")
