@@ -148,8 +148,10 @@ install: all
 	install -D -m 0644 docs/man/pgweir.ini.5 $(DESTDIR)$(MANDIR)/man5/pgweir.ini.5
 	install -D -m 0644 conf/minimal.ini $(DESTDIR)$(PREFIX)/share/pgweir/minimal.ini
 	install -D -m 0644 conf/pgweir.ini $(DESTDIR)$(PREFIX)/share/pgweir/pgweir.ini
-	install -d $(DESTDIR)$(DOCDIR) $(DESTDIR)$(UNITDIR) $(DESTDIR)$(SYSCONFDIR)/pgweir
-	install -m 0644 README.md CHANGELOG.md LICENSE docs/*.md $(DESTDIR)$(DOCDIR)
+	install -d $(DESTDIR)$(DOCDIR)/docs $(DESTDIR)$(UNITDIR) $(DESTDIR)$(SYSCONFDIR)/pgweir
+	install -m 0644 README.md CHANGELOG.md LICENSE $(DESTDIR)$(DOCDIR)
+	install -m 0644 docs/*.md $(DESTDIR)$(DOCDIR)/docs
 	sed 's|@PREFIX@|$(PREFIX)|' conf/pgweir.service >$(DESTDIR)$(UNITDIR)/pgweir.service
+	chmod 0644 $(DESTDIR)$(UNITDIR)/pgweir.service
 	test -e $(DESTDIR)$(SYSCONFDIR)/pgweir/pgweir.ini || \
 		install -m 0640 conf/minimal.ini $(DESTDIR)$(SYSCONFDIR)/pgweir/pgweir.ini
