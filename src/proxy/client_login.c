@@ -373,12 +373,27 @@ static bool take_its_place(struct client *c)
 	return true;
 }
 
+/* PgBouncer's words, but only of those who have been let in. */
+static void log_login(const struct client *c)
+{
+	const struct client_login *l = c->login;
+	char tls[128], host[NET_NAME_SIZE] = "unix";
+	struct log_subject about = { .kind = 'C', .id = c->id, .database = l->database, .user = l->user };
+	if (!c->worker->runtime->config->log_connections)
+		return;
+	if (!l->is_unix)
+		net_addr_format(c->peer, host, sizeof host);
+	log_info(&about, "login attempt: db=%s user=%s tls=%s from %s", l->database, l->user,
+	         stream_is_tls(&c->stream) ? tls_describe(stream_ssl(&c->stream), tls, sizeof tls) : "no", host);
+}
+
 void login_done(struct client *c)
 {
 	struct client_login *l = c->login;
 	struct pgerr err;
 	struct wire_writer ww = login_begin_reply(c);
 	msg_put_auth_ok(&ww);
+	log_login(c);
 	if (login_is_console(l->database)) {
 		if (login_send_reply(c, &ww))
 			enter_console(c);

@@ -350,7 +350,7 @@ static bool serve_waiters(struct pool *p, struct server *s)
 		uint64_t waited = loop_now_us(p->worker->loop) - c->wait_since_us;
 		if (!suits(s, c)) {
 			s->expected_close = true;
-			server_close(s, "opened with other settings"); /* the pool opens another one */
+			server_close(s, "database configuration changed"); /* the pool opens another one */
 			return false;
 		}
 		if (!app_take(p, s, c))

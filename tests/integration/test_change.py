@@ -144,7 +144,10 @@ def restarts(cluster, workspace, database, clients, rounds):
     try:
         for number in itertools.islice(itertools.cycle((2, 1)), rounds):
             new = peers.start(number)
-            old.admin("SHUTDOWN WAIT_FOR_CLIENTS")
+            if number == 2:
+                old.admin("SHUTDOWN WAIT_FOR_CLIENTS")
+            else:
+                old.process.terminate()  # the same
             assert old.process.wait(120) == 0
             old.exit_status = 0
             old.check_log()

@@ -126,6 +126,17 @@ def test_bad_reload_keeps_the_old_settings(pgweir):
     assert proxy.value("select 1") == "1"
 
 
+def test_logins_are_logged(pgweir):
+    proxy = pgweir()
+    with proxy.connect("plain_user", "template1"):
+        proxy.wait_for_log(r"\[C-\d+ template1/plain_user.*\] login attempt: db=template1 user=plain_user tls=no from 127\.0\.0\.1")
+    proxy.reload(log_connections=0)
+    mark = proxy.mark()
+    proxy.query("select 1", "template1", "plain_user")
+    proxy.wait_for_log("closing because: client closed the session", mark)
+    assert "login attempt: db=template1" not in proxy.log_text(mark)
+
+
 def test_no_password_in_the_log(pgweir):
     proxy = pgweir(settings={"auth_type": "scram-sha-256", "log_connections": 1, "verbose": 2},
                    accounts={"plain_user": "a very secret word"})
