@@ -8,6 +8,7 @@ import pytest
 from harness.network import Link
 from harness.postgres import find_programs
 from harness.system import wait_until
+from harness.tellers import BANK, Tellers
 from harness.wire import Closed, PgError, query
 
 SCHEMA = "create table t(i int)"
@@ -183,91 +184,6 @@ def test_an_announced_switchover_costs_no_client_an_error(broken_cluster, pgweir
         output = load.communicate(timeout=150)[0]
     assert load.returncode == 0 and "actually processed: 1200/1200" in output, output
     assert standby.value("select count(*) from pgbench_history", database=cluster.database) == "1200"
-
-
-BANK = """
-create table accounts(id int primary key, n int not null);
-insert into accounts select g, 0 from generate_series(1, 1000) g;
-create table branches(id int primary key, n int not null);
-insert into branches select g, 0 from generate_series(1, 40) g;
-create table history(client int, turn int, unique (client, turn));
-"""
-
-
-class Teller(threading.Thread):
-    """A client with pgbench's transaction; every second one reads first, on a replica perhaps.  It knows what it was about when
-    an error came."""
-
-    def __init__(self, number, proxy, database, stop):
-        super().__init__(name=f"teller-{number}")
-        self.number, self.proxy, self.database, self.stopped = number, proxy, database, stop
-        self.turn, self.state, self.when = 0, "idle", 0.0
-        self.acknowledged, self.errors, self.surprise = [], [], None
-
-    def run(self):
-        try:
-            with self.proxy.connect(database=self.database) as connection:
-                while not self.stopped.is_set():
-                    self.turn += 1
-                    try:
-                        self.transaction(connection)
-                        self.acknowledged.append(self.turn)
-                        self.when = time.monotonic()
-                    except PgError as error:
-                        self.errors.append((self.state, error.sqlstate))
-                        connection.query("rollback")
-        except (Closed, OSError, PgError) as failure:  # shown by the main thread
-            self.surprise = f"{self.name}, {self.state}: {failure!r}"
-
-    def transaction(self, connection):
-        self.state = "reading"
-        connection.query("begin")
-        if self.number % 2:
-            connection.query(f"select n from accounts where id = {self.turn % 1000 + 1}")
-        self.state = "writing"
-        connection.query(f"update accounts set n = n + 1 where id = {(self.number * 31 + self.turn) % 1000 + 1}")
-        connection.query(f"update branches set n = n + 1 where id = {self.number}")
-        connection.query(f"insert into history values ({self.number}, {self.turn})")
-        self.state = "committing"
-        connection.query("commit")
-        self.state = "idle"
-
-
-class Tellers:
-    """Twenty of them at work."""
-
-    def __init__(self, proxy, database):
-        self.stop = threading.Event()
-        self.all = [Teller(number, proxy, database, self.stop) for number in range(1, 21)]
-
-    def __enter__(self):
-        for teller in self.all:
-            teller.start()
-        return self
-
-    def __exit__(self, *_):
-        self.stop.set()
-        for teller in self.all:
-            teller.join()
-
-    def wait_for_work(self, since=None):
-        """Each has done something since that time."""
-        since = since or time.monotonic()
-        wait_until(lambda: all(t.when > since or t.surprise for t in self.all), "each client works")
-
-    def check(self, node, database):
-        """Only who was writing has seen an error, each at most one; what was acknowledged is there."""
-        assert [t.surprise for t in self.all if t.surprise] == []
-        errors = [error for t in self.all for error in t.errors]
-        assert all(state in ("writing", "committing") and code in ("08006", "08007") for state, code in errors), errors
-        assert all(len(t.errors) <= 1 for t in self.all), errors
-        there = {(int(client), int(turn)) for client, turn in node.query("select client, turn from history", database=database)}
-        acknowledged = {(t.number, turn) for t in self.all for turn in t.acknowledged}
-        assert acknowledged <= there, sorted(acknowledged - there)[:5]
-        begun = {(t.number, turn) for t in self.all for turn in range(1, t.turn + 1)}
-        assert there <= begun
-        assert node.value("select sum(n) from accounts", database=database) == str(len(there))
-        return len(errors)
 
 
 def bank(new_cluster, pgweir, hosts=None, **settings):

@@ -132,6 +132,7 @@ class Node(Endpoint):
         self.cluster, self.name, self.data, self.port = cluster, name, data, port
         self.log = data.parent / f"{data.name}.log"
         self.process = None
+        self.runner = ()
 
     def __repr__(self):
         return self.name
@@ -140,7 +141,7 @@ class Node(Endpoint):
 
     def start(self, wait=True):
         self.process = self.cluster.workspace.spawn([self.cluster.programs / "postgres", "-D", self.data], self.log,
-                                                    death_signal="SIGQUIT")
+                                                    death_signal="SIGQUIT", runner=self.runner)
         if wait:
             wait_until(self.is_ready, f"{self.name} accepts connections")
 
@@ -333,7 +334,7 @@ class Cluster:
 
     def follow(self, node, primary):
         """Makes a stopped node a standby of another."""
-        node.configure(primary_conninfo=f"host=127.0.0.1 port={primary.port} user=postgres application_name={node.name}",
+        node.configure(primary_conninfo=f"host={primary.host} port={primary.port} user=postgres application_name={node.name}",
                        recovery_target_timeline="latest")
         self.workspace.write(node.data / "standby.signal", "", 0o600)
 
@@ -373,7 +374,7 @@ class Cluster:
     def rebuild(self, node):
         """Makes a stopped node a standby of the primary, from a new base backup, and starts it."""
         shutil.rmtree(node.data)
-        self.workspace.run(self.programs / "pg_basebackup", "-h", "127.0.0.1", "-p", self.primary.port, "-U", "postgres",
+        self.workspace.run(self.programs / "pg_basebackup", "-h", self.primary.host, "-p", self.primary.port, "-U", "postgres",
                            "-D", node.data, "-X", "stream", "-c", "fast", "--no-sync")
         node.configure(port=node.port, synchronous_standby_names="")
         self.follow(node, self.primary)

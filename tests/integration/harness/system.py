@@ -119,12 +119,12 @@ class Workspace:
         assert done.returncode == 0, f"{argv}: exit status {done.returncode}\n{done.stdout}{done.stderr}"
         return done.stdout
 
-    def spawn(self, argv, log, death_signal="SIGKILL", environment=None):
-        """Starts a server with its output appended to the file `log`."""
+    def spawn(self, argv, log, death_signal="SIGKILL", environment=None, runner=()):
+        """Starts a server with its output appended to the file `log`.  runner: what it is started by, as root."""
         assert threading.current_thread() is threading.main_thread(), "servers are started from the main thread"
         with open(log, "ab") as output:
             self.own(log)
-            return subprocess.Popen(self.as_server(*argv, death_signal=death_signal), stdin=subprocess.DEVNULL,
+            return subprocess.Popen([*runner, *self.as_server(*argv, death_signal=death_signal)], stdin=subprocess.DEVNULL,
                                     stdout=output, stderr=output, cwd=self.root, start_new_session=True,
                                     env={**os.environ, "HOME": str(self.root), "LC_ALL": "C.UTF-8", **(environment or {})})
 
