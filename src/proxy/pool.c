@@ -502,13 +502,24 @@ static bool take_of_user(struct pool *p)
 }
 
 /* One connection more may be opened for the pool; then it is counted. */
+/* PgBouncer's words: that a reserve is needed is a sign that the pool is too small. */
+static void log_reserve(const struct pool *p)
+{
+	struct log_subject about = { .kind = 'P', .database = p->du->database, .user = p->du->server_user };
+	int size = pool_size(p);
+	if (size && atomic_load(&p->budget->connections) > size)
+		log_info(&about, "taking connection from reserve_pool");
+}
+
 static bool budget_take(struct pool *p)
 {
 	if (!limit_take(&p->budget->connections, size_now(p)))
 		return false;
 	if (take_of_database(p)) {
-		if (take_of_user(p))
+		if (take_of_user(p)) {
+			log_reserve(p);
 			return true;
+		}
 		atomic_fetch_sub(&p->du->db->connections, 1);
 	}
 	atomic_fetch_sub(&p->budget->connections, 1);

@@ -435,6 +435,7 @@ static void on_setup_row(struct server *s, const struct frame *f)
 static void login_done(struct server *s)
 {
 	struct dbuser *du = s->pool->du;
+	char from[NET_NAME_SIZE];
 	server_login_free(s);
 	s->login_round = cluster_round(du->db->cluster);
 	if (!s->is_replica)
@@ -442,7 +443,8 @@ static void login_done(struct server *s)
 	if (du->config->log_connections)
 		log_info(&((struct log_subject){
 		             .kind = 'S', .id = s->id, .database = du->database, .user = du->server_user }),
-		         "connected to %s:%d (%s), backend %u", s->pool->host->name, s->pool->host->port,
+		         "new connection to server (from %s): connected to %s:%d (%s), backend %u",
+		         net_local_name(s->stream.fd, from, sizeof from), s->pool->host->name, s->pool->host->port,
 		         s->is_replica ? "standby" : "primary", s->backend_pid);
 	if (s->dedicated)
 		relay_server_ready(s->client, s);

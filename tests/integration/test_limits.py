@@ -146,8 +146,10 @@ def test_reserve(pgweir):
         first.query("begin; select 1")
         second.send(query("select 2"))
         assert second.nothing_comes()
+        assert "reserve_pool" not in proxy.log_text()
         proxy.reload(reserve_pool_timeout=1)
         assert "D 2" in second.brief_until_ready()
+        proxy.wait_for_log("taking connection from reserve_pool")
 
 
 # how long
@@ -182,7 +184,7 @@ def test_connections_used_once(pgweir):
     with proxy.connect() as client:
         assert client.value("select 1") == "1"
         assert client.value("select 2") == "2"
-        assert len(re.findall("connected to 127", proxy.log_text())) >= 2
+        assert len(re.findall(r"new connection to server \(from 127\.0\.0\.1:\d+\): connected to 127", proxy.log_text())) >= 2
         wait_until(lambda: not servers(proxy), "no server connection is kept")
 
 
