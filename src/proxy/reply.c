@@ -694,6 +694,9 @@ static void finish_segment(struct reply *r)
 	struct server *s = r->s;
 	struct client *c = s->client;
 	if (r->own) {
+		/* A notification may have come with it. */
+		if (r->from != r->to && !flush(r))
+			return;
 		if (requests_len(&s->reqs) == 0)
 			finish_own(s);
 		return;

@@ -316,6 +316,16 @@ def test_a_notification_names_its_sender_by_the_pid_that_it_was_told(target, dat
         assert [struct.unpack_from("!I", m.body)[0] for m in told] == [listener.pid]
 
 
+def test_no_notification_is_lost_right_behind_its_listen(target, database):
+    """While something of the proxy's own may still be with the server."""
+    with target.connect(database=database) as listener, target.connect(database=database) as sender:
+        sender.query("create temp table t(i int)")
+        for number in range(300):
+            listener.query(f"listen channel{number}")
+            sender.query(f"notify channel{number}")
+            assert listener.read().brief == f"A channel{number}"
+
+
 @pytest.mark.parametrize("size", [100, 8000, 70000, 3_000_000])
 def test_rows_of_any_size(client, size):
     result = client.extended(f"select repeat('x', {size}), 'end'")
