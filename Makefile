@@ -102,14 +102,16 @@ fuzz: $(FUZZ_BIN)
 
 # --- benchmarks: bench/README.md says what is measured ---
 BENCH_CFLAGS := -std=gnu17 -D_GNU_SOURCE -O2 -g -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wconversion
-build/bench/l4: bench/l4.c
+build/bench/%: bench/%.c
 	@mkdir -p $(@D)
-	$(CC) $(BENCH_CFLAGS) -o $@ $<
-bench: all build/bench/l4
+	$(CC) $(BENCH_CFLAGS) -pthread -o $@ $<
+BENCH_BIN := build/bench/l4 build/bench/stub build/bench/load
+bench: all $(BENCH_BIN)
 	bench/run.py $(BENCH_ARGS)
+	bench/flat.py
 	bench/instructions.py
 # The long form also makes a PgBouncer that is new enough, where that is possible.
-bench-full: all build/bench/l4
+bench-full: all $(BENCH_BIN)
 	PGBOUNCER=$${PGBOUNCER:-$$(bench/get-pgbouncer.sh || echo /usr/sbin/pgbouncer)}; export PGBOUNCER; \
 	bench/run.py --full $(BENCH_ARGS); a=$$?; bench/memory.py --idle 5000; b=$$?; bench/instructions.py; c=$$?; exit $$((a | b | c))
 

@@ -85,7 +85,8 @@ void pool_retire(struct pool *p, const char *why);
 struct server *pool_take(struct pool *p, struct client *c);
 void pool_wait(struct pool *p, struct client *c);
 void pool_unwait(struct pool *p, struct client *c);
-/* A server has become free: hands it to whoever has waited longest, or keeps it. */
+/* A server has become free: hands it to whoever has waited longest, or keeps it.
+ */
 void pool_put(struct pool *p, struct server *s);
 /* The end of a pause: whoever waits gets the servers that are free, then new ones. */
 void pool_resume(struct pool *p);

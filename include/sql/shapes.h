@@ -23,7 +23,7 @@ struct shapes;
 struct sql_shape;
 struct catalog;
 
-enum { SHAPES_DEFAULT_COUNT = 10000, SHAPES_DEFAULT_BYTES = 32 * 1024 * 1024 };
+enum { SHAPES_DEFAULT_COUNT = 20000, SHAPES_DEFAULT_BYTES = 64 * 1024 * 1024 };
 
 struct shapes_stats {
 	uint64_t hits, misses, reparsed, evicted;

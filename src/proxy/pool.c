@@ -18,7 +18,7 @@
 #include "proxy/relay.h"
 #include "proxy/worker.h"
 
-enum { SEQUENCE_LOOKS = 64, SUITABLE_LOOKS = 8, CONNECTING_MAX = 16 };
+enum { SEQUENCE_LOOKS = 64, SUITABLE_LOOKS = 8, CONNECTING_MAX = 16, STRICT_QUEUE = 8, MOVE_US = 2 * MONO_MS };
 
 static LIST_HEAD(, pool_budget) budgets = LIST_HEAD_INITIALIZER(budgets);
 static pthread_mutex_t budgets_mutex = PTHREAD_MUTEX_INITIALIZER;
@@ -327,11 +327,13 @@ void pool_unwait(struct pool *p, struct client *c)
 	note_waiting(p);
 }
 
-/* The worker that has waited longer for this pool than our own first client, or NULL. */
+/* The worker that has waited longer for this pool than our own first client, or NULL.  First come, first served; but in
+ * a long queue not for less than two milliseconds: a move costs a DISCARD ALL and all that the connection has prepared,
+ * and where all workers have a queue nearly every release would be one. */
 static struct worker *hungrier_worker(struct pool *p)
 {
 	const struct client *own = first_waiter(p);
-	uint64_t oldest = own ? own->wait_since_us : UINT64_MAX;
+	uint64_t oldest = own ? own->wait_since_us - (p->n_waiters > STRICT_QUEUE ? MOVE_US : 0) : UINT64_MAX;
 	int at = -1;
 	for (unsigned i = 0; i < workers_count(); i++) {
 		uint64_t since = atomic_load_explicit(&p->budget->waiting_since[i], memory_order_relaxed);
