@@ -34,7 +34,6 @@ struct shared_db {
 	/* B2: the newest round at which anybody saw an answer of the primary, and, per standby, of that standby. */
 	_Atomic uint64_t primary_round;
 	_Atomic uint64_t read_round[CLUSTER_MAX_HOSTS];
-	_Atomic int connections; /* server connections of all workers, against max_db_connections */
 	LIST_ENTRY(shared_db) link;
 	struct shared_welcome *welcomes; /* owned ring of WELCOMES_MAX; guarded by the registry's mutex */
 	unsigned next_welcome;
@@ -75,11 +74,11 @@ struct dbuser {
 	const struct conf_user *conf_user; /* of the client's user; borrowed from config; may be NULL */
 	const struct conf_user *pool_user; /* of server_user, whose pool it is: a forced user has its own limits */
 	struct shared_db *db;
-	struct dbfacts *facts;                                  /* of db; borrowed, never freed */
-	char *database;                                         /* owned; as the client says it */
-	char *user;                                             /* owned; as the client says it */
-	char *server_user;                                      /* owned; the login on the servers */
-	struct limit *user_servers, *user_clients, *db_clients; /* borrowed, for ever */
+	struct dbfacts *facts;                                               /* of db; borrowed, never freed */
+	char *database;                                                      /* owned; as the client says it */
+	char *user;                                                          /* owned; as the client says it */
+	char *server_user;                                                   /* owned; the login on the servers */
+	struct limit *user_servers, *db_servers, *user_clients, *db_clients; /* borrowed, for ever */
 	enum pool_mode pool_mode;
 	uint64_t identity;       /* of what a server connection is opened with; another one since: it is outdated */
 	char primary_isolation;  /* C2: default_transaction_isolation of the primary: 'u' 'c' 'r' 's'; 0 unknown */

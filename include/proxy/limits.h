@@ -14,6 +14,7 @@
 
 #define LIMIT_KINDS(X)                                                                                                 \
 	X(USER_SERVERS, "server connections of a role, max_user_connections")                                          \
+	X(DATABASE_SERVERS, "server connections of an entry of [databases], max_db_connections")                       \
 	X(USER_CLIENTS, "clients of a user, max_user_client_connections")                                              \
 	X(DATABASE_CLIENTS, "clients of a database, max_db_client_connections")                                        \
 	X(APPLICATION_SERVERS, "what an application holds in a pool, its pool_size")

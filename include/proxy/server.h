@@ -156,8 +156,8 @@ struct server {
 	uint32_t address_epoch; /* of its host at connect */
 	uint32_t conn_epoch;    /* pool->conn_epoch at connect: RECONNECT raises the pool's */
 	uint64_t identity;      /* dbuser.identity at connect: a reload may change that */
-	struct shared_db *db;   /* where it counts; borrowed, for ever, as are the next three */
-	struct limit *user_servers;
+	/* Where it counts; borrowed, for ever. */
+	struct limit *db_servers, *user_servers;
 	struct pool_budget *budget;
 	struct limit *application; /* counts there while its client has it; NULL: no limit */
 	bool checking;             /* server_check_query runs; counts in pool->n_checking */

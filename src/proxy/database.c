@@ -155,6 +155,7 @@ static bool resolve(struct dbuser *du, const struct config *cfg, struct pgerr *e
 	du->pool_user = config_user(cfg, str_of(du->server_user));
 	du->pool_mode = config_pool_mode(cfg, conf, du->pool_user);
 	du->user_servers = limit_get(LIMIT_USER_SERVERS, du->server_user, strlen(du->server_user));
+	du->db_servers = limit_get(LIMIT_DATABASE_SERVERS, du->database, strlen(du->database));
 	du->user_clients = limit_get(LIMIT_USER_CLIENTS, du->user, strlen(du->user));
 	du->db_clients = limit_get(LIMIT_DATABASE_CLIENTS, du->database, strlen(du->database));
 	set_identity(du, identity_of(cfg, conf, du->database, dbname, du->server_user));

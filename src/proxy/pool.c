@@ -429,13 +429,13 @@ static int size_now(const struct pool *p)
 
 /* What an unused connection of another pool stands in the way of. */
 struct evict {
-	const struct shared_db *db; /* NULL: any */
-	const struct limit *user;   /* NULL: any */
+	const struct limit *db;   /* NULL: any */
+	const struct limit *user; /* NULL: any */
 };
 
 static bool stands_in_the_way(const struct server *s, const struct evict *e)
 {
-	return (!e->db || s->db == e->db) && (!e->user || s->user_servers == e->user);
+	return (!e->db || s->db_servers == e->db) && (!e->user || s->user_servers == e->user);
 }
 
 /* Closes the one that has been idle longest; false: there is none. */
@@ -489,9 +489,9 @@ static bool take_of_database(struct pool *p)
 {
 	const struct dbuser *du = p->du;
 	int most = config_max_db_connections(du->config, du->conf, du->pool_user);
-	if (limit_take(&du->db->connections, most))
+	if (limit_take(&du->db_servers->n, most))
 		return true;
-	return make_room(p, (struct evict){ .db = du->db }) && limit_take(&du->db->connections, most);
+	return make_room(p, (struct evict){ .db = du->db_servers }) && limit_take(&du->db_servers->n, most);
 }
 
 static bool take_of_user(struct pool *p)
@@ -522,7 +522,7 @@ static bool budget_take(struct pool *p)
 			log_reserve(p);
 			return true;
 		}
-		atomic_fetch_sub(&p->du->db->connections, 1);
+		limit_give_back(p->du->db_servers);
 	}
 	atomic_fetch_sub(&p->budget->connections, 1);
 	return false;
@@ -708,7 +708,7 @@ void pool_uncount(struct server *s)
 {
 	atomic_fetch_sub(s->pinned ? &s->budget->pinned : &s->budget->connections, 1);
 	limit_give_back(s->user_servers);
-	atomic_fetch_sub(&s->db->connections, 1);
+	limit_give_back(s->db_servers);
 }
 
 /* --- ageing --- */

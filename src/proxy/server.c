@@ -122,7 +122,7 @@ static struct server *server_new(struct pool *p)
 	s->connected_us = loop_now_us(p->worker->loop);
 	s->conn_epoch = p->conn_epoch;
 	s->identity = p->du->identity;
-	s->db = p->du->db;
+	s->db_servers = p->du->db_servers;
 	s->user_servers = p->du->user_servers;
 	s->budget = p->budget;
 	s->status = params_ref(p->worker->params.empty);

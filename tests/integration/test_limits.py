@@ -42,14 +42,14 @@ def test_clients_of_a_user(pgweir):
         assert refused(proxy, "plain_user").sqlstate == "53300"
 
 
-@pytest.mark.parametrize("setting, databases", [
-    ("max_user_connections", {"a": "dbname=postgres", "b": "dbname=template1"}),
-    ("max_db_connections", {"a": "dbname=postgres", "b": "dbname=postgres user=plain_user"})])
-def test_server_connections_that_pools_share(pgweir, setting, databases):
+@pytest.mark.parametrize("setting, clients", [
+    ("max_user_connections", [("postgres", "a"), ("postgres", "b")]),
+    ("max_db_connections", [("postgres", "a"), ("plain_user", "a")])])
+def test_server_connections_that_pools_share(pgweir, setting, clients):
     """An idle connection of another pool makes room; a busy one does not."""
     proxy = pgweir(settings={setting: 1, "query_wait_timeout": 60, "pool_mode": "transaction", "route": "primary"},
-                   databases=databases)
-    with proxy.connect(database="a") as first, proxy.connect(database="b") as second:
+                   databases={"a": "dbname=postgres", "b": "dbname=template1"})
+    with proxy.connect(*clients[0]) as first, proxy.connect(*clients[1]) as second:
         for _ in range(3):
             assert first.value("select 1") == "1"
             assert second.value("select 2") == "2"
@@ -59,6 +59,23 @@ def test_server_connections_that_pools_share(pgweir, setting, databases):
         first.query("commit")
         assert "D 3" in second.brief_until_ready()
         assert len(servers(proxy)) == 1
+
+
+def test_entries_of_one_database_have_limits_of_their_own(pgweir):
+    """max_db_connections is of an entry, as in PgBouncer: a busy one leaves the others theirs."""
+    proxy = pgweir(settings={"route": "primary", "query_wait_timeout": 60},
+                   databases={"many": "dbname=postgres", "few": "dbname=postgres max_db_connections=1"})
+    busy = [proxy.connect(database="many") for _ in range(3)]
+    for client in busy:
+        client.query("begin; select txid_current()")
+    with proxy.connect(database="few") as first, proxy.connect(database="few") as second:
+        first.query("begin; select txid_current()")
+        second.send(query("select 2"))
+        assert second.nothing_comes()
+        first.query("commit")
+        assert "D 2" in second.brief_until_ready()
+    for client in busy:
+        client.close()
 
 
 def test_applications_share_of_a_pool(pgweir):
