@@ -99,6 +99,7 @@ struct client_segment {
 	bool retried;          /* has been run again: once is enough */
 	bool shown_rows;       /* part of an executed statement's answer has reached the client */
 	bool large;            /* has a message that streams through */
+	bool wants_own;        /* needs a backend that was logged in with the client's own start-up values (E7) */
 	bool doubted;          /* runs code that may not be what the facts say */
 	bool welcome;          /* no request: the client waits for its greeting */
 	bool after;            /* its answer is out; a question of ours is with the server (afterstep.h) */
@@ -160,6 +161,8 @@ struct client {
 	bool quiet_end;                  /* close once what is pending has been sent */
 	bool shares_unnamed;             /* unnamed_statement_cache as it holds for this client */
 	bool custom_unnamed;             /* unnamed_plan=custom does */
+	bool nameless;                   /* its start-up packet had no application_name */
+	bool shows_start;                /* has looked at where settings come from: wants_own from then on */
 	uint32_t pins;                   /* reasons by bit, sql/facts */
 	uint32_t tx_flags;               /* facts' flags of the transaction so far */
 	bool made_code;                  /* it has changed code of which the facts may not know yet */
@@ -183,12 +186,13 @@ struct client {
 	bool has_token;                  /* a causal token was given: its positions hold at level `eventual` too */
 	uint64_t wait_since_us, connected_us, request_us, xact_us, fresh_deadline_us, primary_deadline_us;
 	struct client_stmts stmts;
-	struct sqlname *sqlnames;    /* owned: what PREPARE has named (sqlprep.h) */
-	struct params *profile;      /* owned reference: settings that a backend must have for it */
-	struct params *startup;      /* owned reference: the start-up packet's, but for application_name */
-	struct params *home;         /* owned reference: startup and application_name: what RESET goes back to */
-	struct params *session;      /* owned reference: profile, with the client's own application_name */
-	struct params *custom;       /* owned reference: names with a point that exist in its session (E1) */
+	struct sqlname *sqlnames; /* owned: what PREPARE has named (sqlprep.h) */
+	struct params *profile;   /* owned reference: settings that a backend must have for it */
+	struct params *startup;   /* owned reference: the start-up packet's, but for application_name */
+	struct params *home;      /* owned reference: startup and application_name: what RESET goes back to */
+	struct params *base;    /* owned reference: the profile that goes with home: what its own backend starts with */
+	struct params *session; /* owned reference: profile, with the client's own application_name */
+	struct params *custom;  /* owned reference: names with a point that exist in its session (E1) */
 	struct params *maybe_custom; /* owned reference or NULL: such names that its transaction may have made */
 	uint64_t parse_key;          /* D1: of the settings by which a statement is read when it is parsed */
 	uint64_t odd_key;            /* the same in a transaction that has changed settings; 0: it has not */

@@ -26,6 +26,8 @@ enum emit_result emit_checked(struct client *c, struct server *s, struct segment
 /* A query of ours behind the client's transaction, with its Sync; sql: with its NUL.  Its rows go to afterstep_row().
  */
 enum emit_result emit_own_query(struct client *c, struct server *s, struct buf *sql);
+/* Makes the open transaction fail, as the client believes that it has; nobody sees the answer. */
+enum emit_result emit_failure(struct client *c, struct server *s);
 /* A lone Sync of ours: ends a segment whose Query the server skips after a failed prelude (A1). */
 enum emit_result emit_sync(struct server *s, bool swallow);
 

@@ -61,6 +61,7 @@ struct segment {
 	bool single;      /* exactly one statement from Parse or Bind to Sync, or one Query */
 	bool only_close;  /* nothing but Close and Sync */
 	bool doubted;     /* executes code that may have been replaced since the facts were loaded */
+	bool wants_own;   /* shows or resets to the client's start-up values in its middle (E7) */
 	bool unknown;     /* executes or describes something that was not made here */
 	unsigned n_executed;     /* Execute and Query messages */
 	struct sql_shape *shape; /* the one executed statement's; owned reference, or NULL (none, several, unknown) */

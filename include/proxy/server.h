@@ -83,11 +83,14 @@ enum {
 	REQF_OUTDATED = 2048,   /* Bind that is made to fail: the client knows other columns (columns.h) */
 	REQF_HERE = 8192,       /* Parse: nothing was sent, ParseComplete is ours to say (unnamed.h) */
 	REQF_SHARED = 16384, /* Parse: the client's unnamed statement becomes sstmt->text; Bind: of such a one (D2) */
+	REQF_BACK = 1 << 16, /* puts back what was reset (E7) */
+	REQF_NOT_READY = 1 << 17, /* its ReadyForQuery is not the client's: that of what puts back is */
+	REQF_FAILS = 1 << 18,     /* an error is expected, and the client knows of it already */
 };
 
 struct request {
+	uint32_t flags;      /* REQF_* */
 	uint8_t kind;        /* enum request_kind */
-	uint16_t flags;      /* REQF_* */
 	uint16_t msg;        /* index of the client's message in its segment, for a repetition */
 	struct cstmt *cstmt; /* borrowed from the client's table; see REQF_CLIENT_STMT, REQF_COLUMNS; or NULL */
 	union {
@@ -172,6 +175,8 @@ struct server {
 	bool fatal_shown;          /* a FATAL of the server has gone to the client: the connection ends here too */
 	bool only_read;            /* its client has left a transaction that has only read (moving.h) */
 	bool tx_spoiled;           /* an error or a rollback since pending was set */
+	bool nameless;             /* logged in without application_name, as base->application_name's client was */
+	bool held_ready;           /* a ReadyForQuery of its client's waits for what was sent behind (REQF_NOT_READY) */
 	bool owes_sync;            /* a Sync of ours is due once the large message under way is through (A1) */
 	bool copy_sync;      /* a Sync was sent ahead of COPY data; the server may have taken it for one after all */
 	bool prelude_failed; /* one of our own statements in front of the client's failed (A1) */

@@ -41,12 +41,13 @@ void settings_refresh_routing(struct client *c);
 const char *settings_as_told(const struct client *c, const struct param *p);
 
 /* Sets one setting, for the transaction when local; cleared first, with its NUL.  False: no memory. */
-bool settings_put_set(struct buf *b, const struct param *p, bool local);
+bool settings_put_set(struct buf *b, const struct param *p, const struct params *among, bool local);
 bool settings_put_literal(struct buf *b, const char *value); /* " E'value'" */
 
 /* Walks the difference: what must be done to a backend with settings `from` so that it has `to`. */
 struct settings_diff {
 	const struct params *from, *to; /* borrowed */
+	const struct params *base;      /* borrowed; what RESET leads to as far as it is known; may be NULL */
 	bool reset_all;                 /* what stands now is not known: RESET ALL first, which leads to `from` */
 	unsigned step, i, j;
 };

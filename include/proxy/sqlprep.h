@@ -101,6 +101,8 @@ bool sqlprep_put_names(struct emit *e, const struct segment *seg);
 bool sqlprep_put_name(struct emit *e, struct str name); /* one name; the same */
 /* What the segment will have done once the server says so; takes the mentions. */
 void sqlprep_expect(struct emit *e, struct segment *seg);
+/* A Parse of the client's is about to be put under its own name. */
+void sqlprep_expect_parse(struct emit *e, struct str name, struct stmt_text *text);
 
 /* --- what the server says --- */
 void sqlprep_on_complete(struct server *s, struct str tag);

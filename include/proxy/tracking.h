@@ -22,6 +22,12 @@ static inline bool tracking_is_due(uint32_t flags, uint32_t pins)
 /* RESET leads back to the client's start-up values, but on a backend that was logged in without them it does not.  So
  * these are set anew behind it.  The i-th statement for that in *sql, with its NUL; false: no more, or no memory. */
 bool tracking_home_next(const struct client *c, const struct sql_stmt *reset, unsigned *i, struct buf *sql);
+/* The statement resets something that the client has brought along, on a backend that knows nothing of that. */
+bool tracking_resets_home(const struct client *c, const struct server *s, const struct sql_stmt *stmt);
+/* Code may have done it, or one of several statements: then what was reset is put back behind the segment, by the
+ * statement that is put into *sql, with its NUL; false: no memory. */
+bool tracking_puts_back(const struct client *c, const struct server *s, uint32_t pins);
+bool tracking_put_back(const struct client *c, const struct server *s, struct buf *sql);
 /* Such a segment is about to leave. */
 void tracking_note(struct client *c, struct server *s, const struct segment *seg);
 /* E1: from now on the backend has these names, whatever comes of it. */

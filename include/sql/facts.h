@@ -100,6 +100,7 @@ enum sql_verb {
 	X(RESETS_SETTINGS, "RESET, DISCARD ALL: what was set on the server connection for a client may be gone")       \
 	X(PREPARED_NAMES, "PREPARE, EXECUTE, DEALLOCATE, DISCARD ALL: statements under names of SQL")                  \
 	X(SHOWS_PREPARED, "pg_prepared_statements")                                                                    \
+	X(SHOWS_SETTINGS, "pg_settings")                                                                               \
 	X(SETS, "SET, RESET, set_config(): settings of the session or of the transaction are others afterwards")       \
 	X(CUSTOM_SETTING, "names settings with a point (facts.settings), which stay behind (E1)")                      \
 	X(ODD_PATH, "a search_path in which something comes before pg_catalog, or pg_temp: names mean anything (E5)")  \
@@ -120,6 +121,7 @@ enum sql_flag {
 #define SQL_PINS(X)                                                                                                    \
 	X(SETTING, "changed a setting of the session")                                                                 \
 	X(CUSTOM, "may set a setting whose name is not known, and would stay behind (E1)")                             \
+	X(RESETS, "code or one of several statements that may RESET; keeps nothing")                                   \
 	X(ROLE, "SET ROLE or SET SESSION AUTHORIZATION")                                                               \
 	X(PREPARED, "PREPARE in SQL")                                                                                  \
 	X(LISTEN, "LISTEN")                                                                                            \

@@ -378,6 +378,7 @@ void client_close(struct client *c, const struct pgerr *err, const char *why)
 	params_unref(&w->params, c->profile);
 	params_unref(&w->params, c->startup);
 	params_unref(&w->params, c->home);
+	params_unref(&w->params, c->base);
 	params_unref(&w->params, c->session);
 	params_unref(&w->params, c->asked);
 	params_unref(&w->params, c->custom);

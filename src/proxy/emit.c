@@ -55,7 +55,7 @@ static struct request *push(struct emit *e, enum request_kind kind, unsigned fla
 		e->failed = true;
 		r = &spare;
 	}
-	*r = (struct request){ .kind = (uint8_t)kind, .flags = (uint16_t)flags };
+	*r = (struct request){ .kind = (uint8_t)kind, .flags = flags };
 	return r;
 }
 
@@ -224,6 +224,7 @@ static void put_settings(struct emit *e, bool alone)
 	struct params_table *t = &s->pool->worker->params;
 	struct settings_diff d = { .from = s->profile ? s->profile : s->base,
 		                   .to = e->c->profile,
+		                   .base = s->base,
 		                   .reset_all = s->profile == NULL };
 	struct buf *sql = &s->pool->worker->reply;
 	while (settings_diff_next(&d, sql))
@@ -351,7 +352,8 @@ static void put_unknown_name(struct emit *e, struct str name)
  * name too then, and says so. */
 static void put_duplicate(struct emit *e, const struct segment_msg *m, uint16_t msg)
 {
-	(void)sqlprep_put_name(e, m->name);
+	if (e->s->tx != MSG_TX_FAILED) /* there it fails anyway, for what stands in it */
+		(void)sqlprep_put_name(e, m->name);
 	push(e, REQ_PARSE, 0)->msg = msg;
 	put_parse(e, m->name, m->text);
 }
@@ -379,6 +381,9 @@ static void emit_parse(struct emit *e, const struct segment_msg *m, uint16_t ind
 		client_stmts_set_sent(&e->c->stmts, &w->texts, text);
 		return;
 	}
+	bool plain = e->own_names && !repeated && !client_stmts_find(&e->c->stmts, m->name);
+	if (plain)
+		(void)sqlprep_put_name(e, m->name); /* closes somebody else's */
 	struct cstmt *named = repeated ? NULL : client_stmts_find(&e->c->stmts, m->name);
 	if (named && e->c->seg.retried && index < e->c->seg.settled_msgs && named->text == text) {
 		named->state = CSTMT_PARSING; /* its first answer was never shown */
@@ -387,6 +392,14 @@ static void emit_parse(struct emit *e, const struct segment_msg *m, uint16_t ind
 		return;
 	} else if (!repeated) {
 		named = client_stmts_parse(&e->c->stmts, m->name, text);
+	}
+	if (plain && named) {
+		sqlprep_expect_parse(e, m->name, text);
+		struct request *r = push(e, REQ_PARSE, REQF_CLIENT_STMT);
+		r->cstmt = named;
+		r->msg = index;
+		put_parse(e, m->name, text);
+		return;
 	}
 	struct sstmt *at = fresh_entry(e, text, emit_settings(e->c));
 	if (!repeated && !named)
@@ -405,7 +418,7 @@ static void put_statement_name(struct emit *e, const struct segment_msg *m)
 	if (m->name.n == 0)
 		ww_str(&e->ww, STR(""));
 	else if (m->text)
-		ww_str(&e->ww, stmt_text_server_name(m->text));
+		ww_str(&e->ww, e->own_names ? m->name : stmt_text_server_name(m->text));
 	else
 		put_unknown_name(e, m->name);
 }
@@ -441,7 +454,9 @@ static void prepare_for(struct emit *e, const struct segment_msg *m)
 			have_no_unnamed(e);
 		return;
 	}
-	if (m->name.n) {
+	if (m->name.n && e->own_names) {
+		(void)sqlprep_put_name(e, m->name);
+	} else if (m->name.n) {
 		ensure_statement(e, m->text, emit_settings(e->c), 0);
 	} else if (!has_unnamed(e, m->text)) {
 		put_unnamed(e, m->text); /* prepared in an earlier segment, on another server perhaps */
@@ -649,22 +664,33 @@ static void emit_large_parse(struct emit *e, const uint8_t *p, const struct segm
 	e->c->stmts.large = true;
 }
 
-/* The one statement of the segment, when it is a RESET of what the client has brought along. */
-static const struct sql_stmt *reset_of(const struct emit *e, const struct segment *seg)
+/* What an Execute runs, as far as it was bound in the same part of the segment; borrowed or NULL. */
+static struct stmt_text *bound_to(const struct segment *seg, unsigned i)
 {
-	if (!seg->single || !(seg->flags & SQL_F_SETS) || RULE_BROKEN(E7))
-		return NULL;
-	const struct sql_stmt *stmt = &shape_facts(seg->shape)->stmts[0];
-	switch ((int)sql_facts_verb(shape_facts(seg->shape))) {
-	case SQL_RESET_ALL:
-		return stmt;
-	case SQL_RESET:
-		return params_get(e->c->home, stmt->name) ? stmt : NULL;
-	case SQL_SET_LOCAL:
-		return !stmt->value && params_get(e->c->home, stmt->name) ? stmt : NULL;
-	default:
-		return NULL;
+	struct str portal = seg->msgs[i].portal;
+	while (i-- > 0) {
+		if (seg->msgs[i].type == MSG_BIND && str_eq(seg->msgs[i].portal, portal))
+			return seg->msgs[i].text;
 	}
+	return NULL;
+}
+
+/* The statement, when it resets what the client has brought along. */
+static const struct sql_stmt *reset_of(const struct emit *e, const struct sql_shape *shape)
+{
+	const struct sql_facts *f = shape ? shape_facts(shape) : NULL;
+	return f && !f->multi && tracking_resets_home(e->c, e->s, &f->stmts[0]) ? &f->stmts[0] : NULL;
+}
+
+static const struct sql_stmt *executed_reset(const struct emit *e, const struct segment *seg, unsigned i)
+{
+	struct sql_hint hint;
+	const struct stmt_text *text = e->c->seg.flags & SQL_F_RESETS_SETTINGS ? bound_to(seg, i) : NULL;
+	if (!text && (e->c->seg.flags & SQL_F_RESETS_SETTINGS))
+		e->c->seg.pins |= SQL_PIN_RESETS; /* bound in an earlier part: which, nobody has kept */
+	if (!text)
+		return NULL;
+	return reset_of(e, shapes_get(e->c->worker->shapes, stmt_text_sql(text), e->c->sql_options, &hint));
 }
 
 /* In one string: between two messages the backend would report what is not the client's. */
@@ -683,11 +709,79 @@ static void put_reset_query(struct emit *e, const uint8_t *p, const struct segme
 	ww_end(&e->ww);
 }
 
+/* DISCARD ALL leaves none of our statements. */
 static void put_home(struct emit *e, const struct sql_stmt *reset)
 {
 	struct buf *sql = &e->s->pool->worker->reply;
+	if (reset->verb == SQL_DISCARD_ALL)
+		server_stmts_doubt(&e->s->stmts);
 	for (unsigned i = 0; tracking_home_next(e->c, reset, &i, sql);)
-		inject(e, sql, 0);
+		inject(e, sql, REQF_BACK);
+	/* It has been committed, whatever comes behind it. */
+	if (reset->verb == SQL_DISCARD_ALL) {
+		inject_text(e, "BEGIN", REQF_BACK);
+		inject_text(e, "COMMIT", REQF_BACK);
+	}
+}
+
+static void put_parse_of(struct emit *e, struct str name, const struct buf *sql)
+{
+	ww_begin(&e->ww, MSG_PARSE);
+	ww_str(&e->ww, name);
+	ww_bytes(&e->ww, buf_head(sql), buf_len(sql));
+	ww_u16(&e->ww, 0);
+	ww_end(&e->ww);
+}
+
+/* E7: behind what may have reset what the client has brought along.  The statement is parsed each time: what was run
+ * may have deallocated it. */
+static void put_back(struct emit *e)
+{
+	static const struct str name = STR(PSTMT_PREFIX "back");
+	struct buf *sql = &e->s->pool->worker->reply;
+	buf_clear(sql);
+	if (!tracking_put_back(e->c, e->s, sql)) {
+		e->failed = true;
+		return;
+	}
+	push(e, REQ_CLOSE, REQF_SWALLOW | REQF_BACK);
+	msg_put_close(&e->ww, MSG_TARGET_STATEMENT, name);
+	push(e, REQ_PARSE, REQF_SWALLOW | REQF_BACK);
+	put_parse_of(e, name, sql);
+	push(e, REQ_BIND, REQF_SWALLOW | REQF_BACK);
+	msg_put_bind(&e->ww, name, name, NULL, 0);
+	push(e, REQ_EXECUTE, REQF_SWALLOW | REQF_BACK);
+	msg_put_execute(&e->ww, name, 0);
+	push(e, REQ_CLOSE, REQF_SWALLOW | REQF_BACK);
+	msg_put_close(&e->ww, MSG_TARGET_PORTAL, name);
+	push(e, REQ_CLOSE, REQF_SWALLOW | REQF_BACK);
+	msg_put_close(&e->ww, MSG_TARGET_STATEMENT, name);
+	e->s->news = true;
+}
+
+static bool reads_copy(const struct segment *seg)
+{
+	const struct sql_facts *f = seg->shape ? shape_facts(seg->shape) : NULL;
+	for (unsigned i = 0; f && i < f->n_stmts; i++) {
+		if (f->stmts[i].verb == SQL_COPY_FROM)
+			return true;
+	}
+	return f && f->unparsed;
+}
+
+/* Its ReadyForQuery waits for ours.  reset: DISCARD ALL, or NULL. */
+static void put_back_behind(struct emit *e, const struct segment *seg, const struct sql_stmt *reset)
+{
+	/* While it reads COPY data the server takes no other message. */
+	if ((!reset && !tracking_puts_back(e->c, e->s, seg->pins)) || reads_copy(seg))
+		return;
+	requests_at(&e->s->reqs, requests_len(&e->s->reqs) - 1)->flags |= REQF_NOT_READY;
+	if (reset)
+		put_home(e, reset);
+	else
+		put_back(e);
+	push(e, REQ_SYNC, 0);
+	msg_put_sync(&e->ww);
 }
 
 static void emit_message(struct emit *e, const struct segment *seg, unsigned i, const uint8_t *p)
@@ -715,22 +809,32 @@ static void emit_message(struct emit *e, const struct segment *seg, unsigned i, 
 		return;
 	case MSG_EXECUTE:
 		emit_plain(e, p, m, REQ_EXECUTE, index);
-		if ((reset = reset_of(e, seg)))
+		if ((reset = executed_reset(e, seg, i)))
 			put_home(e, reset);
 		return;
 	case MSG_QUERY:
 		note_unnamed(e, NULL);
 		client_stmts_set_sent(&e->c->stmts, &e->c->worker->texts, NULL);
 		client_stmts_set_unnamed(&e->c->stmts, &e->c->worker->texts, NULL);
-		if ((reset = reset_of(e, seg)))
+		/* DISCARD ALL must be alone in its string. */
+		reset = seg->flags & SQL_F_RESETS_SETTINGS ? reset_of(e, seg->shape) : NULL;
+		/* SET LOCAL outside of a transaction does nothing but warn. */
+		if (reset && reset->verb == SQL_SET_LOCAL && e->c->tx == CTX_NONE)
+			reset = NULL;
+		if (reset && reset->verb != SQL_DISCARD_ALL) {
 			put_reset_query(e, p, m, reset);
-		else
-			emit_plain(e, p, m, REQ_QUERY, index);
+			return;
+		}
+		emit_plain(e, p, m, REQ_QUERY, index);
+		put_back_behind(e, seg, reset);
 		return;
 	case MSG_FUNCTION_CALL:
 		emit_plain(e, p, m, REQ_FCALL, index);
+		put_back_behind(e, seg, NULL);
 		return;
 	case MSG_SYNC:
+		if (tracking_puts_back(e->c, e->s, e->c->seg.pins))
+			put_back(e);
 		emit_plain(e, p, m, REQ_SYNC, index);
 		return;
 	case MSG_FLUSH:
@@ -924,9 +1028,11 @@ static enum emit_result put_segment(struct client *c, struct server *s, struct s
 		put_begin(&e);
 		put_snapshot(&e, seg);
 	}
-	if (seg->flags & SQL_F_SHOWS_PREPARED)
+	if (seg->flags & SQL_F_SHOWS_PREPARED) {
+		e.own_names = s->tx != MSG_TX_FAILED;
 		close_ours(&e);
-	if (put_checks(&e, seg)) {
+	}
+	if (!e.own_names && put_checks(&e, seg)) {
 		c->seg.checking = seg->len;
 		return emit_finish(&e) == EMIT_SENT ? EMIT_CHECKS : EMIT_BROKEN;
 	}
@@ -981,6 +1087,17 @@ enum emit_result emit_own_query(struct client *c, struct server *s, struct buf *
 	inject(&e, sql, REQF_AFTER);
 	push(&e, REQ_SYNC, REQF_SWALLOW);
 	msg_put_sync(&e.ww);
+	return emit_finish(&e);
+}
+
+enum emit_result emit_failure(struct client *c, struct server *s)
+{
+	struct emit e;
+	emit_begin(&e, c, s);
+	push(&e, REQ_QUERY, REQF_SWALLOW | REQF_NOT_READY | REQF_FAILS);
+	note_unnamed(&e, NULL);
+	client_stmts_set_unnamed(&c->stmts, &c->worker->texts, NULL);
+	msg_put_query(&e.ww, STR("ROLLBACK TO SAVEPOINT \"pgweir: its client has been told of an error\""));
 	return emit_finish(&e);
 }
 

@@ -16,6 +16,7 @@ struct emit {
 	struct server *s;
 	struct wire_writer ww;
 	struct stmt_text *unnamed; /* what the server's unnamed statement will be at this point; borrowed or NULL */
+	bool own_names;            /* statements go under the client's own names: it looks at them */
 	bool failed;               /* out of memory */
 };
 

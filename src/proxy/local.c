@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "base/rules.h"
 #include "proxy/database.h"
+#include "proxy/emit.h"
 #include "proxy/measure.h"
 #include "proxy/params.h"
 #include "proxy/pool.h"
@@ -183,20 +184,15 @@ static void put_result(struct wire_writer *ww, const struct answer *a)
 		msg_put_empty_query(ww);
 }
 
-/* An error that was made here fails the transaction.  One that is open on a server is rolled back there, unless there
- * is a savepoint to go back to, or the server has to stay: then it goes on, which PostgreSQL would not do. */
+/* An error that was made here fails the transaction: one that is open on a server is made to fail there too. */
 static void fail_transaction(struct client *c)
 {
-	struct server *s = c->srv;
 	if (c->tx == CTX_DEFERRED)
 		c->tx = CTX_LOST;
-	if (c->tx != CTX_OPEN || !s || c->state != CLIENT_IDLE || c->pins || scopes_have_savepoint(c) ||
-	    c->du->pool_mode == POOL_MODE_SESSION)
+	if (c->tx != CTX_OPEN || !c->srv || c->state != CLIENT_IDLE)
 		return;
-	c->tx = CTX_LOST;
-	relay_forget_kept(c, s);
-	relay_unlink(c);
-	server_release(s);
+	c->tx = CTX_FAILED;
+	(void)emit_failure(c, c->srv);
 }
 
 static void put_error(struct client *c, struct wire_writer *ww, const char *text)

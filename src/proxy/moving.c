@@ -73,7 +73,8 @@ bool moving_is_fresh(struct client *c, const struct segment *seg)
 {
 	const struct server *s = c->srv;
 	bool reads = seg->has_verdict && seg->verdict.target == ROUTE_REPLICA;
-	if (!reads || !s->is_replica || (c->tx == CTX_OPEN && !plan_may_move(c)) || RULE_BROKEN(B8))
+	if (!reads || !s->is_replica || c->tx == CTX_FAILED || (c->tx == CTX_OPEN && !plan_may_move(c)) ||
+	    RULE_BROKEN(B8))
 		return true;
 	return consistency_still_admits(c, s->pool->host);
 }

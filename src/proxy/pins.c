@@ -34,6 +34,9 @@ uint32_t pins_that_last(const struct client *c, const struct server *s, uint32_t
 {
 	const uint32_t whatever = SQL_PIN_UNKNOWN | SQL_PIN_ADVISORY_LOCK | SQL_PIN_LOADED | SQL_PIN_CUSTOM |
 	                          SQL_PIN_SETSEED | SQL_PIN_PREPARED;
+	/* In a transaction that had failed before nothing has run. */
+	if (failed && c->tx == CTX_FAILED && c->seg.shape && !(c->seg.flags & SQL_F_TX_CONTROL_INSIDE))
+		return 0;
 	if (failed && s->last_error_syntax)
 		return pins & SQL_PIN_PREPARED; /* the server has told of that one */
 	pins &= ~(uint32_t)SQL_PIN_SEQUENCE;    /* of the transaction, not of the statement: see below */

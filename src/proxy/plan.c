@@ -120,6 +120,12 @@ static bool shows_own_name(const struct client *c, const struct segment *seg)
 	return name && own && tag && strcmp(name, "application_name") == 0 && strcmp(own, tag) != 0 && !c->pins;
 }
 
+/* SET transaction_isolation to nonsense says none, and is the server's to refuse (C3). */
+static bool says_a_mode(const struct sql_begin *b)
+{
+	return b->isolation != SQL_ISO_UNSET || b->read_only != SQL_UNSET || b->deferrable != SQL_UNSET;
+}
+
 static bool answers_here(const struct client *c, const struct segment *seg)
 {
 	bool deferred = c->tx == CTX_DEFERRED;
@@ -137,7 +143,7 @@ static bool answers_here(const struct client *c, const struct segment *seg)
 	case SQL_ROLLBACK:
 		return deferred && !stmt->chain;
 	case SQL_SET_TRANSACTION:
-		return deferred && !c->txf.ran;
+		return deferred && !c->txf.ran && says_a_mode(&stmt->begin);
 	case SQL_DISCARD_ALL:
 		/* Nothing of the client's is on a server then.  What it must be told is known from its greeting. */
 		return c->tx == CTX_NONE && !c->pins && c->du->pool_mode != POOL_MODE_SESSION &&
@@ -188,6 +194,35 @@ static bool is_refused_anyway(enum route_reason reason)
 
 static bool is_vouchable(enum route_reason reason) { return reason >= REASON_NO_FACTS && reason < REASON_SHOW; }
 
+/* State of the session that cannot be moved would stay on the replica, where its client will not come back to. */
+static bool leaves_state(const struct segment *seg)
+{
+	const uint32_t moved = SQL_PIN_SETTING | SQL_PIN_ROLE | SQL_PIN_RESETS | SQL_PIN_SEQUENCE | SQL_PIN_PREPARED;
+	return seg->pins & ~moved;
+}
+
+/* SET and its kin do on a standby what they do on the primary, and what they have set there is read behind the
+ * transaction like everywhere. */
+static bool only_sets(const struct segment *seg)
+{
+	const uint32_t settings = SQL_PIN_SETTING | SQL_PIN_ROLE;
+	if (!(seg->flags & SQL_F_SETS) || (seg->flags & (SQL_F_ODD_PATH | SQL_F_USER_CODE)) ||
+	    (seg->pins & ~settings) || seg->verdict.reason == REASON_MULTI || !seg->shape)
+		return false;
+	switch ((int)verb_of(seg)) {
+	case SQL_SET:
+	case SQL_SET_LOCAL:
+	case SQL_RESET:
+	case SQL_RESET_ALL:
+	case SQL_SET_CHARACTERISTICS:
+		return true;
+	case SQL_SELECT:
+		return seg->verdict.reason == REASON_SESSION_FUNCTION;
+	default:
+		return false;
+	}
+}
+
 /* The transaction is READ ONLY on a replica, and this statement is not proved to mean the same there (C5). */
 static void plan_off_replica(const struct client *c, const struct segment *seg, struct plan *plan)
 {
@@ -199,7 +234,8 @@ static void plan_off_replica(const struct client *c, const struct segment *seg, 
 		return;
 	}
 	plan->action = PLAN_CONTINUE;
-	if (is_refused_anyway(reason) || is_vouchable(reason) || RULE_BROKEN(C5))
+	if (!seg->executes || is_refused_anyway(reason) || (is_vouchable(reason) && !leaves_state(seg)) ||
+	    only_sets(seg) || RULE_BROKEN(C5))
 		return;
 	plan->action = PLAN_REJECT;
 	pgerr_set(&plan->error, SQLSTATE_READ_ONLY_SQL_TRANSACTION,
@@ -299,7 +335,8 @@ bool plan_takes_snapshot(const struct segment *seg)
 static void plan_on_standby(const struct client *c, const struct segment *seg, struct plan *plan)
 {
 	bool declared = c->begin.read_only == SQL_YES;
-	bool stays = declared ? !seg->has_verdict || seg->verdict.target != ROUTE_PRIMARY : may_stay_on_standby(seg);
+	bool fits = !seg->has_verdict || (seg->verdict.target != ROUTE_PRIMARY && !leaves_state(seg));
+	bool stays = declared ? fits : may_stay_on_standby(seg);
 	plan->role = ROLE_REPLICA;
 	if (!stays)
 		plan_off_replica(c, seg, plan);

@@ -202,12 +202,20 @@ static void take_from_idle(struct pool *p, struct server *s)
 	note_idle(p);
 }
 
-/* E1: a name with a point, once set, cannot be taken away; it is no secret from a client that has it too.
- * RESET leads back to what stood in the backend's start-up packet: one that was opened with a client's settings
- * (session mode) is for that set of settings only. */
+/* E7: RESET leads back to what stood in the backend's start-up packet.  One that was opened with a client's settings is
+ * for whoever brings a value of its own for each of them. */
+static bool suits_start(const struct server *s, const struct client *c)
+{
+	if (c->seg.wants_own)
+		return s->base == c->base && s->nameless == c->nameless;
+	return s->base->n <= 1 || s->base == c->base ||
+	       (c->du->pool_mode != POOL_MODE_SESSION && params_are_among(s->base, c->base));
+}
+
+/* E1: a name with a point, once set, cannot be taken away; it is no secret from a client that has it too. */
 static bool suits(const struct server *s, const struct client *c)
 {
-	return !server_is_outdated(s) && (s->base->n <= 1 || s->base == c->profile) &&
+	return !server_is_outdated(s) && suits_start(s, c) &&
 	       (params_are_among(s->custom, c->custom) || RULE_BROKEN(E1));
 }
 
@@ -660,11 +668,28 @@ void pool_on_server_ready(struct server *s)
 	pool_put(p, s);
 }
 
+/* A backend would not start with a client's settings, which it once has set by SET.  False: it was not tried. */
+static bool give_up_own(struct pool *p, const struct server *s)
+{
+	struct client *c;
+	bool some = false;
+	TAILQ_FOREACH(c, &p->waiters, wait)
+	{
+		if (c->seg.wants_own && c->base == s->base) {
+			some = true;
+			c->seg.wants_own = c->shows_start = false;
+		}
+	}
+	return some;
+}
+
 void pool_on_server_failed(struct server *s, const struct pgerr *err)
 {
 	struct pool *p = s->pool;
 	struct client_queue refused = TAILQ_HEAD_INITIALIZER(refused);
 	struct client *c;
+	if (give_up_own(p, s))
+		return;
 	p->failing = true;
 	p->last_error = *err;
 	p->failed_epoch = cluster_role_epoch(p->du->db->cluster);

@@ -438,6 +438,13 @@ void relay_note_failure(struct client *c, const struct pgerr_fields *e)
 
 /* --- client input --- */
 
+/* A start-up packet of ours has room for so many settings. */
+static bool wants_own(const struct client *c, const struct segment *seg)
+{
+	enum { START_SETTINGS_MAX = 32 };
+	return (seg->wants_own || c->shows_start) && c->base->n <= START_SETTINGS_MAX && !RULE_BROKEN(E7);
+}
+
 static void begin_segment(struct client *c, const struct plan *plan, const struct segment *seg)
 {
 	shape_unref(c->seg.shape);
@@ -445,7 +452,9 @@ static void begin_segment(struct client *c, const struct plan *plan, const struc
 		                          .reason = plan->reason,
 		                          .proved = plan->proved,
 		                          .kept = true,
+		                          .wants_own = wants_own(c, seg) && plan->role == ROLE_PRIMARY,
 		                          .consistency = seg->consistency };
+	c->shows_start |= seg->wants_own && (seg->flags & SQL_F_SHOWS_SETTINGS);
 	c->seg.started_us = loop_now_us(c->worker->loop);
 	c->seg.sent_before = c->sent_bytes;
 	c->segment_no++;

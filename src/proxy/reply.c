@@ -8,6 +8,7 @@
  *
  * The head of the request queue says which request a message answers (protocol section 55.2.3): after an error all of
  * them up to Sync are skipped, and their Parse and Close have not happened. */
+#include <ctype.h>
 #include <limits.h>
 #include <stdio.h>
 #include "base/log.h"
@@ -58,7 +59,7 @@ static void remove_statement(struct server *s, struct sstmt *statement)
 	for (uint32_t i = 0; i < requests_len(&s->reqs); i++) {
 		struct request *r = requests_at(&s->reqs, i);
 		if (r->flags & REQF_SERVER_STMT && r->sstmt == statement)
-			r->flags &= (uint16_t)~REQF_SERVER_STMT;
+			r->flags &= ~(uint32_t)REQF_SERVER_STMT;
 	}
 	columns_forget_copy(s, statement);
 	server_stmts_remove(&s->stmts, &s->pool->worker->texts, statement);
@@ -383,6 +384,63 @@ static enum outcome say_outdated(struct reply *r)
 	return ww_finish(&ww) && flush(r) && show(c, buf_head(out), buf_len(out)) ? OUT_SWALLOW : OUT_STOP;
 }
 
+/* The name that the client has for what the message of its running segment refers to; all of that is kept. */
+static struct str name_in_message(const struct client *c, uint16_t msg)
+{
+	const uint8_t *p = buf_head(&c->in), *end = p + c->emitted;
+	struct frame_head h;
+	for (; p < end && frame_peek(p, (size_t)(end - p), &h) == FRAME_OK && h.len <= (size_t)(end - p); p += h.len) {
+		struct msg_bind bind;
+		struct msg_describe describe;
+		size_t body = h.len - FRAME_HEAD_BYTES;
+		if (msg-- > 0)
+			continue;
+		if (h.type == MSG_BIND && msg_peek_bind(p + FRAME_HEAD_BYTES, body, body, &bind) == FRAME_OK)
+			return bind.statement;
+		if (h.type == MSG_DESCRIBE && msg_parse_describe(p + FRAME_HEAD_BYTES, body, &describe))
+			return describe.name;
+		break;
+	}
+	return (struct str){ 0 };
+}
+
+/* The client knows nothing of our names (A2). */
+static bool show_with_own_name(struct reply *r, const uint8_t *body, size_t n, struct str name)
+{
+	struct client *c = r->s->client;
+	struct buf *out = &r->w->reply;
+	struct wire_writer ww;
+	const uint8_t *ours = memmem(body, n, PSTMT_PREFIX, sizeof PSTMT_PREFIX - 1), *behind = ours;
+	while (behind < body + n && (*behind == '_' || isalnum(*behind)))
+		behind++;
+	buf_clear(out);
+	ww_init(&ww, out);
+	ww_begin(&ww, MSG_ERROR_RESPONSE);
+	ww_bytes(&ww, body, (size_t)(ours - body));
+	ww_bytes(&ww, name.p, name.n);
+	ww_bytes(&ww, behind, (size_t)(body + n - behind));
+	ww_end(&ww);
+	return ww_finish(&ww) && flush(r) && show(c, buf_head(out), buf_len(out));
+}
+
+static bool names_ours(const struct pgerr_fields *e)
+{
+	return e->message.p && memmem(e->message.p, e->message.n, PSTMT_PREFIX, sizeof PSTMT_PREFIX - 1);
+}
+
+/* Settings that were to be put back (E7).  In a transaction that has failed they will be by its end; behind one that
+ * has ended they are asked for.  Any other is broken now, though its client's statement went well. */
+static enum outcome on_put_back_failed(struct server *s)
+{
+	if (!s->held_ready || s->tx == MSG_TX_OPEN) {
+		server_close(s, "a setting of its client's could not be put back");
+		return OUT_STOP;
+	}
+	s->tx_spoiled = true;
+	skip_requests(s);
+	return OUT_SWALLOW;
+}
+
 static enum outcome on_error(struct reply *r, const uint8_t *body, size_t have)
 {
 	struct server *s = r->s;
@@ -398,9 +456,19 @@ static enum outcome on_error(struct reply *r, const uint8_t *body, size_t have)
 		r->w->texts.epoch++;
 		server_stmts_set_unnamed(&s->stmts, &r->w->texts, NULL);
 	}
+	if (first && (first->flags & REQF_FAILS)) {
+		s->tx_spoiled = true;
+		return OUT_SWALLOW;
+	}
+	if (first && (first->flags & REQF_BACK))
+		return on_put_back_failed(s);
 	bool shared_refused = is_shared_refused(s, first, &e);
 	if (shared_refused)
 		first->sstmt->facts_id = 0; /* parsed anew before its next use */
+	struct str own = { 0 };
+	if (first && c && c->seg.kept && (first->kind == REQ_BIND || first->kind == REQ_DESCRIBE_STATEMENT) &&
+	    !(first->flags & REQF_SWALLOW) && names_ours(&e))
+		own = name_in_message(c, first->msg);
 	note_error(s, &e);
 	bool was_query = first && (first->kind == REQ_QUERY || first->kind == REQ_FCALL);
 	bool query_skipped = false;
@@ -451,7 +519,11 @@ static enum outcome on_error(struct reply *r, const uint8_t *body, size_t have)
 	if (c->copy == COPY_IN)
 		c->copy = COPY_NONE; /* what more the client sends of it is dropped */
 	enum outcome out = was_query || !first ? OUT_FORWARD : see_to_sync(s, query_skipped);
-	return outdated_here && out == OUT_FORWARD ? say_outdated(r) : out;
+	if (out == OUT_FORWARD && outdated_here)
+		return say_outdated(r);
+	if (!own.p || out != OUT_FORWARD)
+		return out;
+	return show_with_own_name(r, body, have, own) ? OUT_SWALLOW : OUT_STOP;
 }
 
 /* --- other messages --- */
@@ -648,11 +720,18 @@ static enum outcome on_ready(struct reply *r, uint8_t *body)
 		r->ready = true;
 		return OUT_FORWARD;
 	}
+	if (first && first->flags & REQF_NOT_READY) {
+		struct request held = pop(s);
+		s->tx = (char)*body;
+		s->held_ready = !(held.flags & REQF_FAILS);
+		return OUT_SWALLOW;
+	}
 	if (!first || r->ready || (first->kind != REQ_SYNC && first->kind != REQ_QUERY && first->kind != REQ_FCALL)) {
 		server_close(s, "unexpected ReadyForQuery");
 		return OUT_STOP;
 	}
 	struct request done = pop(s);
+	s->held_ready = false;
 	sqlprep_on_ready(s);
 	r->status = s->tx = (char)*body;
 	r->ready = true;
@@ -923,7 +1002,7 @@ static bool is_whole_answer(const struct reply *r, uint64_t *rows)
 	const uint8_t *p = r->p, *end = r->end;
 	for (uint32_t i = 0; i < requests_len(&s->reqs) && p; i++) {
 		const struct request *q = requests_at(&s->reqs, i);
-		if (q->flags & (REQF_SWALLOW | REQF_COLUMNS))
+		if (q->flags & (REQF_SWALLOW | REQF_COLUMNS | REQF_NOT_READY))
 			return false;
 		if (q->flags & REQF_HERE)
 			continue;

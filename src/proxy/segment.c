@@ -207,6 +207,33 @@ static void add_names(const struct scan *sc, const struct sql_facts *f, struct s
 		v->target = ROUTE_STAY; /* a standby has them too */
 }
 
+/* A RESET that stands alone is followed at once by what it should have led to; one among others cannot be. */
+static uint32_t pins_of_resets(const struct sql_facts *f)
+{
+	return (f->flags & SQL_F_RESETS_SETTINGS) && f->multi ? SQL_PIN_RESETS : 0;
+}
+
+/* Whether the text says the word, in any case. */
+static bool says(struct str sql, struct str word)
+{
+	for (size_t i = 0; i + word.n <= sql.n; i++) {
+		if (str_ieq((struct str){ sql.p + i, word.n }, word))
+			return true;
+	}
+	return false;
+}
+
+/* E7: what its settings go back to is seen in the middle of it. */
+static bool wants_own(const struct sql_facts *f, uint32_t pins, struct str sql)
+{
+	if (!(f->flags & (SQL_F_SHOWS_SETTINGS | SQL_F_RESETS_SETTINGS)) && !(pins & SQL_PIN_RESETS))
+		return false;
+	if (f->flags & SQL_F_SHOWS_SETTINGS)
+		return says(sql, STR("reset_val")) || says(sql, STR("source")) || says(sql, STR("*"));
+	enum sql_verb last = f->stmts[f->n_stmts - 1].verb;
+	return (pins & SQL_PIN_RESETS) || (f->multi && last != SQL_RESET && last != SQL_RESET_ALL);
+}
+
 /* Takes the reference to shape. */
 static void add_shape(const struct scan *sc, struct sql_shape *shape, struct str sql, const struct sql_hint *hint,
                       enum use use)
@@ -222,7 +249,8 @@ static void add_shape(const struct scan *sc, struct sql_shape *shape, struct str
 		seg->flags |= shape_facts(shape)->flags;
 		if (shape_facts(shape)->flags & SQL_F_CUSTOM_SETTING)
 			add_settings(sc, &shape_facts(shape)->settings);
-		seg->pins |= v.pins;
+		seg->pins |= v.pins | pins_of_resets(shape_facts(shape));
+		seg->wants_own |= wants_own(shape_facts(shape), v.pins, sql);
 		seg->shows_time |= v.shows_time;
 		if (UNLIKELY(!sc->catalog))
 			add_unproved_pins(sc, shape);
@@ -440,7 +468,7 @@ static void scan_function_call(struct segment *seg, const uint8_t *body, size_t 
 	if (oid == LO_CREATE || (oid >= LO_OPEN && oid <= LO_TELL) || oid == LO_UNLINK || oid == LO_TRUNCATE ||
 	    (oid >= LO_LSEEK64 && oid <= LO_LSEEK64 + 2)) /* lo_tell64, lo_truncate64 */
 		return;
-	seg->pins |= SQL_PIN_UNKNOWN;
+	seg->pins |= SQL_PIN_UNKNOWN | SQL_PIN_RESETS;
 	seg->flags |= SQL_F_DDL | SQL_F_CODE_DDL | SQL_F_MAY_TOUCH_SESSION;
 }
 
@@ -675,7 +703,7 @@ static void reset(struct segment *seg)
 	seg->n = seg->n_executed = 0;
 	seg->len = seg->large_len = 0;
 	seg->executes = seg->parses = seg->only_close = seg->unknown = seg->has_verdict = seg->shows_time = seg->known =
-	    seg->single = seg->keeps_portal = seg->doubted = false;
+	    seg->single = seg->keeps_portal = seg->doubted = seg->wants_own = false;
 	seg->shape = NULL;
 	seg->mentions = NULL;
 	seg->names = NULL;

@@ -127,17 +127,23 @@ static size_t own_settings(struct server *s, struct msg_pair *pairs, size_t n)
 	struct params_table *t = &s->pool->worker->params;
 	const struct client *first = TAILQ_FIRST(&s->pool->waiters);
 	/* A pool whose clients change with each transaction would have to close and open backends for it (pool.c,
-	 * suits). */
-	bool own = first && s->pool->du->pool_mode == POOL_MODE_SESSION;
-	bool known =
-	    own && first->profile->n < STARTUP_PARAMS_MAX - n && dbuser_welcome_find(s->pool->du, first->startup);
-	struct params *settings = known ? params_ref(first->profile) : NULL;
+	 * suits_start), so that there only who needs it has it. */
+	bool session = s->pool->du->pool_mode == POOL_MODE_SESSION;
+	bool own = first && (session ? dbuser_welcome_find(s->pool->du, first->startup) != NULL : first->seg.wants_own);
+	own = own && first->base->n < STARTUP_PARAMS_MAX - n;
+	s->nameless = own && first->nameless;
+	struct params *settings = own ? params_ref(first->base) : NULL;
 	if (!settings) {
 		const char *tag = first ? params_get(first->profile, "application_name") : NULL;
 		settings = params_with(t, t->empty, STR("application_name"), str_of(tag ? tag : "pgweir"));
 	}
-	for (unsigned i = 0; i < settings->n && n < STARTUP_PARAMS_MAX; i++)
-		pairs[n++] = (struct msg_pair){ str_of(settings->items[i].name), str_of(settings->items[i].value) };
+	for (unsigned i = 0; i < settings->n && n < STARTUP_PARAMS_MAX; i++) {
+		if (!s->nameless || strcmp(settings->items[i].name, "application_name") != 0)
+			pairs[n++] =
+			    (struct msg_pair){ str_of(settings->items[i].name), str_of(settings->items[i].value) };
+		if (strchr(settings->items[i].name, '.'))
+			params_set(t, &s->custom, str_of(settings->items[i].name), STR(""));
+	}
 	params_unref(t, s->profile);
 	params_unref(t, s->base);
 	s->profile = settings;

@@ -238,6 +238,7 @@ void settings_start_session(struct client *c)
 	struct params_table *t = &c->worker->params;
 	const struct conf_database *conf = c->du->conf;
 	settings_follow_config(c);
+	c->nameless = !c->application && !conf->application_name;
 	if (!c->application)
 		c->application = mem_strdup(conf->application_name ? conf->application_name : "");
 	measure_client(c);
@@ -250,6 +251,8 @@ void settings_start_session(struct client *c)
 	params_unref(t, c->home);
 	c->home = params_with(t, c->startup, STR("application_name"), str_of(c->application));
 	settings_adopt(c, c->home);
+	params_unref(t, c->base);
+	c->base = params_ref(c->profile);
 }
 
 const char *settings_as_told(const struct client *c, const struct param *p)
@@ -257,7 +260,10 @@ const char *settings_as_told(const struct client *c, const struct param *p)
 	const char *tag;
 	if (strcmp(p->name, "application_name") == 0) {
 		tag = params_get(c->profile, "application_name");
-		return tag && strcmp(p->value, tag) == 0 ? params_get(c->session, "application_name") : p->value;
+		if (tag && strcmp(p->value, tag) == 0)
+			return params_get(c->session, "application_name");
+		tag = params_get(c->base, "application_name"); /* it was reset */
+		return tag && strcmp(p->value, tag) == 0 ? params_get(c->home, "application_name") : p->value;
 	}
 	if (strcmp(p->name, "is_superuser") == 0 || strcmp(p->name, "session_authorization") == 0 ||
 	    settings_is_tracked(str_of(p->name)))
@@ -337,8 +343,9 @@ static bool put_name(struct buf *b, const char *name)
 	return ok;
 }
 
-bool settings_put_set(struct buf *b, const struct param *p, bool local)
+bool settings_put_set(struct buf *b, const struct param *p, const struct params *among, bool local)
 {
+	const char *quotes = params_get(among, "quote_all_identifiers");
 	buf_clear(b);
 	if (!settings_name_is_valid(str_of(p->name)))
 		return put_set_config(b, p, local);
@@ -347,7 +354,8 @@ bool settings_put_set(struct buf *b, const struct param *p, bool local)
 		return false;
 	if (!list)
 		return settings_put_literal(b, p->value) && buf_put(b, "", 1);
-	if (put_name_list(b, p->value))
+	/* With quote_all_identifiers SET writes it in another way. */
+	if ((!quotes || strcmp(quotes, "on") != 0) && put_name_list(b, p->value))
 		return true;
 	buf_clear(b);
 	return put_set_config(b, p, local);
@@ -372,6 +380,12 @@ enum diff_step {
 
 static bool is_identity(const char *name) { return strcmp(name, identity[0]) == 0 || strcmp(name, identity[1]) == 0; }
 
+/* What quote_all_identifiers is while search_path is set, which comes behind it. */
+static const struct params *settings_of(const struct settings_diff *d)
+{
+	return params_get(d->to, "quote_all_identifiers") ? d->to : d->from;
+}
+
 /* The next of the settings that are not identity; *sql stays empty at the end. */
 static bool diff_others(struct settings_diff *d, struct buf *sql)
 {
@@ -382,7 +396,11 @@ static bool diff_others(struct settings_diff *d, struct buf *sql)
 		                   *is = order >= 0 ? &b->items[d->j++] : NULL;
 		if (is_identity(was ? was->name : is->name) || (was && is && strcmp(was->value, is->value) == 0))
 			continue;
-		return is ? settings_put_set(sql, is, false) : put_reset(sql, was->name);
+		/* Where the backend's own start leads to the same it shall show that it came from there (E7). */
+		const char *start = is && d->base ? params_get(d->base, is->name) : NULL;
+		return is && !(was && start && strcmp(start, is->value) == 0)
+		           ? settings_put_set(sql, is, settings_of(d), false)
+		           : put_reset(sql, was->name);
 	}
 	return false;
 }
@@ -403,7 +421,7 @@ static bool diff_step(struct settings_diff *d, struct buf *sql)
 	case DIFF_ROLE: {
 		struct param p = { identity[d->step - DIFF_AUTHORIZATION], NULL };
 		p.value = params_get(d->to, p.name);
-		return p.value && settings_put_set(sql, &p, false);
+		return p.value && settings_put_set(sql, &p, d->to, false);
 	}
 	case DIFF_END:
 		break;

@@ -45,7 +45,7 @@ static bool is_settled(const struct client *c, const struct server *s, struct st
 {
 	const struct plain_stmt *at = plain_find(&s->plain, name);
 	struct meaning m = meaning_of(c, name);
-	return m.text ? is_there(c, at, m) : !at || c->pins & SQL_PIN_PREPARED;
+	return m.text ? is_there(c, at, m) : !at || (c->pins & SQL_PIN_PREPARED && !at->text);
 }
 
 static void put_close(struct emit *e, struct str name)
@@ -100,6 +100,15 @@ bool sqlprep_put_name(struct emit *e, struct str name)
 		put_statement(e, name, m);
 	plain_set(s, at, m.text, m.from_sql, emit_settings(e->c), true);
 	return m.text != NULL;
+}
+
+void sqlprep_expect_parse(struct emit *e, struct str name, struct stmt_text *text)
+{
+	struct plain_stmt *at = plain_add(e->s, name, e->c->segment_no);
+	if (at)
+		plain_set(e->s, at, text, false, emit_settings(e->c), true);
+	else
+		e->failed = true;
 }
 
 /* Code may EXECUTE any name, and pg_prepared_statements shows all of them. */

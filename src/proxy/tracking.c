@@ -11,6 +11,7 @@
 #include "proxy/settings.h"
 #include "proxy/worker.h"
 #include "sql/facts.h"
+#include "wire/msg.h"
 
 static bool put_text(struct buf *b, const char *s) { return buf_put(b, s, strlen(s)); }
 
@@ -43,24 +44,93 @@ void tracking_note(struct client *c, struct server *s, const struct segment *seg
 
 uint32_t tracking_take(struct client *c, uint32_t flags, uint32_t pins)
 {
-	const uint32_t settings = SQL_PIN_SETTING | SQL_PIN_ROLE;
-	bool asks = (pins & settings) || (flags & SQL_F_RESETS_SETTINGS);
+	const uint32_t settings = SQL_PIN_SETTING | SQL_PIN_ROLE | SQL_PIN_RESETS;
+	bool asks = (pins & settings & ~(uint32_t)SQL_PIN_RESETS) || (flags & SQL_F_RESETS_SETTINGS);
 	if (asks && c->du->pool_mode != POOL_MODE_SESSION && !RULE_BROKEN(E2))
 		c->after_wants |= AFTER_SETTINGS;
 	return pins & ~settings;
 }
 
+/* What a reset does to one of the client's start-up values. */
+static bool is_reset_by(const struct sql_stmt *reset, const struct param *p)
+{
+	bool role = strcmp(p->name, "role") == 0;
+	switch ((int)reset->verb) {
+	case SQL_RESET_ALL:
+		return !role && strcmp(p->name, "session_authorization") != 0;
+	case SQL_DISCARD_ALL:
+		return true;
+	case SQL_RESET:
+		/* RESET SESSION AUTHORIZATION is RESET ROLE too (guc.c, set_config_option). */
+		return str_ieq(str_of(reset->name), str_of(p->name)) ||
+		       (role && str_ieq(str_of(reset->name), STR("session_authorization")));
+	case SQL_SET_LOCAL:
+		return !reset->value && str_ieq(str_of(reset->name), str_of(p->name));
+	default:
+		return false;
+	}
+}
+
 bool tracking_home_next(const struct client *c, const struct sql_stmt *reset, unsigned *i, struct buf *sql)
 {
-	for (; *i < c->home->n; ++*i) {
-		const struct param *p = &c->home->items[*i];
-		bool identity = strcmp(p->name, "role") == 0 || strcmp(p->name, "session_authorization") == 0;
-		if (reset->verb == SQL_RESET_ALL ? identity : !str_ieq(str_of(reset->name), str_of(p->name)))
-			continue;
-		++*i;
-		return settings_put_set(sql, p, reset->verb == SQL_SET_LOCAL);
+	while (*i < c->base->n) {
+		const struct param *p = &c->base->items[(*i)++];
+		if (is_reset_by(reset, p))
+			return settings_put_set(sql, p, c->profile, reset->verb == SQL_SET_LOCAL);
 	}
 	return false;
+}
+
+bool tracking_resets_home(const struct client *c, const struct server *s, const struct sql_stmt *stmt)
+{
+	if (s->base == c->base || RULE_BROKEN(E7))
+		return false;
+	for (unsigned i = 0; i < c->base->n; i++) {
+		if (is_reset_by(stmt, &c->base->items[i]))
+			return true;
+	}
+	return false;
+}
+
+bool tracking_puts_back(const struct client *c, const struct server *s, uint32_t pins)
+{
+	return (pins & SQL_PIN_RESETS) && s->base != c->base && s->tx != MSG_TX_FAILED && !RULE_BROKEN(E7);
+}
+
+static bool put_pair(struct buf *sql, const struct param *p, bool first)
+{
+	return put_text(sql, first ? "(" : ",(") && settings_put_literal(sql, p->name) && put_text(sql, "::text,") &&
+	       settings_put_literal(sql, p->value) && put_text(sql, "::text)");
+}
+
+/* What the backend started with may be what the client has set; then nothing tells whether it was reset. */
+static bool is_told_apart(const struct client *c, const struct server *s, const char *name)
+{
+	const char *start = params_get(s->base, name), *now = params_get(c->profile, name);
+	return !start || !now || strcmp(start, now) != 0;
+}
+
+/* Whether a name with a point was reset only its being empty tells. */
+bool tracking_put_back(const struct client *c, const struct server *s, struct buf *sql)
+{
+	bool ok = put_text(sql, "SELECT pg_catalog.set_config(v.n, v.v, false) FROM (VALUES "), first = true;
+	for (unsigned i = 0; i < c->base->n && ok; i++) {
+		if (!is_told_apart(c, s, c->base->items[i].name))
+			continue;
+		ok = put_pair(sql, &c->base->items[i], first);
+		first = false;
+	}
+	if (first)
+		ok = ok && put_text(sql, "(NULL::text, NULL::text)");
+	return ok &&
+	       put_text(sql, ") v(n, v) WHERE EXISTS (SELECT FROM pg_catalog.pg_settings s"
+	                     " WHERE pg_catalog.lower(s.name) OPERATOR(pg_catalog.=) v.n"
+	                     " AND s.source OPERATOR(pg_catalog.<>) 'session'"
+	                     " AND (s.context OPERATOR(pg_catalog.=) 'user' OR"
+	                     " pg_catalog.current_setting('is_superuser') OPERATOR(pg_catalog.=) 'on'))"
+	                     " OR (pg_catalog.strpos(v.n, '.') OPERATOR(pg_catalog.>) 0"
+	                     " AND pg_catalog.current_setting(v.n, true) OPERATOR(pg_catalog.=) '')") &&
+	       buf_put(sql, "", 1);
 }
 
 void tracking_forget(struct client *c)
@@ -112,15 +182,24 @@ static void row(struct client *c, struct server *s, struct str name, struct str 
 {
 	if (is_of_transaction(name))
 		return;
-	if (!value.p || (str_ieq(name, STR("role")) && str_eq(value, STR("none"))) ||
+	bool no_role = str_ieq(name, STR("role")) && str_eq(value, STR("none"));
+	if (!value.p || (no_role && !params_get(c->base, "role")) ||
 	    (str_ieq(name, STR("session_authorization")) && str_eq(value, str_of(s->pool->du->server_user))))
 		return;
 	params_set(&c->worker->params, &c->asked, name, value);
 }
 
+/* The client's name for what its backend has, which is a tag of ours unless the client has set another. */
+static const char *application_of(const struct client *c, const char *tag, const char *value)
+{
+	const char *start = params_get(c->base, "application_name");
+	if (tag && strcmp(tag, value) == 0)
+		return params_get(c->session, "application_name");
+	return start && strcmp(start, value) == 0 ? params_get(c->home, "application_name") : value;
+}
+
 /* The client's own settings, by what its backend has.  The backend was logged in without the client's start-up
- * settings: one that is not set there any more was reset, and would have gone back to its start-up value.  The name of
- * the application there is a tag of ours unless the client has set another. */
+ * settings: one that is not set there any more was reset, and would have gone back to its start-up value. */
 static struct params *own_settings(const struct client *c, const struct server *s)
 {
 	struct params_table *t = &c->worker->params;
@@ -129,8 +208,8 @@ static struct params *own_settings(const struct client *c, const struct server *
 	for (unsigned i = 0; i < c->asked->n; i++) {
 		const struct param *p = &c->asked->items[i];
 		const char *value = p->value;
-		if (strcmp(p->name, "application_name") == 0 && tag && strcmp(tag, value) == 0)
-			value = params_get(c->session, "application_name");
+		if (strcmp(p->name, "application_name") == 0)
+			value = application_of(c, tag, value);
 		params_set(t, &own, str_of(p->name), str_of(value));
 	}
 	return own;
@@ -153,7 +232,7 @@ static void done(struct client *c, struct server *s, bool ok)
 		struct params *own = own_settings(c, s);
 		take_custom(c);
 		set_slot(t, &s->pending, NULL);
-		set_slot(t, &s->profile, params_ref(c->asked));
+		set_slot(t, &s->profile, params_union(t, s->base, c->asked));
 		settings_adopt(c, own);
 		params_unref(t, own);
 	} else {

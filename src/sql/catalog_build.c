@@ -376,8 +376,21 @@ static void judge_language(struct catalog_builder *b, int node, const char *cons
 		worsen(b, node, reason, reason == REASON_READ ? 0 : pins);
 	} else {
 		bool is_trusted = v[F_TRUSTED][0] == 't';
-		worsen(b, node, is_trusted ? REASON_UNPROVED_FUNCTION : REASON_UNTRUSTED_LANGUAGE, SQL_PIN_UNKNOWN);
+		worsen(b, node, is_trusted ? REASON_UNPROVED_FUNCTION : REASON_UNTRUSTED_LANGUAGE,
+		       SQL_PIN_UNKNOWN | SQL_PIN_RESETS);
 	}
+}
+
+/* SET app.x in a function's definition leaves the name behind (E1).  name=value, one a line. */
+static bool defines_name(const char *config)
+{
+	while (config && *config) {
+		if (memchr(config, '.', strcspn(config, "=\n")))
+			return true;
+		config += strcspn(config, "\n");
+		config += *config == '\n';
+	}
+	return false;
 }
 
 static void add_function(struct catalog_builder *b, const char *const *v, uint32_t oid)
@@ -392,8 +405,7 @@ static void add_function(struct catalog_builder *b, const char *const *v, uint32
 	if (v[F_KIND][0] == 'a' && !RULE_BROKEN(F4))
 		return;
 	judge_language(b, node, v);
-	/* SET app.x in a function's definition leaves the name behind (E1). */
-	if (v[F_CONFIG] && strpbrk(v[F_CONFIG], ".") && memchr(v[F_CONFIG], '.', strcspn(v[F_CONFIG], "=")))
+	if (defines_name(v[F_CONFIG]))
 		worsen(b, node, REASON_UNPROVED_FUNCTION, SQL_PIN_CUSTOM);
 	if (v[F_DEFAULTS])
 		add_text(b, node, TEXT_EXPRESSION, v[F_DEFAULTS]);
@@ -651,6 +663,7 @@ static void resolve_text(struct catalog_walk *w, const struct pending *p)
 		                      .shows_time = f->flags & SQL_F_SHOWS_TIME };
 	own.pins |= f->settings.n ? SQL_PIN_CUSTOM : 0;
 	own.pins |= f->flags & SQL_F_MAY_TOUCH_SESSION ? SQL_PIN_UNKNOWN : 0;
+	own.pins |= f->flags & (SQL_F_RESETS_SETTINGS | SQL_F_DYNAMIC) ? SQL_PIN_RESETS : 0;
 	b->c->nodes[p->node].effect = catalog_worse(b->c->nodes[p->node].effect, own);
 	b->resolving = p->node;
 	if (!RULE_BROKEN(F4))

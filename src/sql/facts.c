@@ -269,6 +269,21 @@ static void draft_free(struct facts_draft *d)
 	mem_free(d->pool);
 }
 
+static bool has_ref(const struct facts_draft *d, const struct draft_refs *refs, const char *name)
+{
+	for (size_t i = 0; i < refs->n; i++) {
+		if (refs->v[i].name && strcmp(d->pool + refs->v[i].name - 1, name) == 0)
+			return true;
+	}
+	return false;
+}
+
+static bool shows_settings(const struct facts_draft *d)
+{
+	return has_ref(d, &d->refs[REFS_relations], "pg_settings") ||
+	       has_ref(d, &d->refs[REFS_functions], "pg_show_all_settings");
+}
+
 struct sql_facts *facts_finish(struct facts_draft *d)
 {
 	if (d->n_stmts == 0)
@@ -281,6 +296,7 @@ struct sql_facts *facts_finish(struct facts_draft *d)
 	bool plain_functions = note_builtins(d);
 	d->flags |= result_is_fixed(d, plain_functions) ? SQL_F_FIXED_RESULT : 0;
 	d->flags |= plain_functions ? 0 : SQL_F_USER_CODE;
+	d->flags |= shows_settings(d) ? SQL_F_SHOWS_SETTINGS : 0;
 
 	struct sql_facts *f = mem_zalloc(block_size(d));
 	char *at = (char *)(f + 1), *pool = (char *)f + block_size(d) - d->pool_n;

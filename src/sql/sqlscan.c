@@ -270,6 +270,7 @@ static bool scan_command(struct facts_draft *d, const struct sql_token *t)
 	           STR("prepare"), STR("deallocate"), STR("start"), STR("abort"), STR("savepoint"), STR("release"),
 	           STR("show"), STR("explain"))) {
 		d->flags |= SQL_F_UNKNOWN_NODE;
+		d->pins |= SQL_PIN_RESETS;
 		touches(d);
 	} else if (IS_ANY(t, STR("create"), STR("alter"), STR("drop"), STR("grant"), STR("revoke"), STR("import"),
 	                  STR("comment"), STR("security"), STR("reassign"))) {
@@ -283,6 +284,7 @@ static bool scan_command(struct facts_draft *d, const struct sql_token *t)
 		d->flags |= SQL_F_TX_CONTROL_INSIDE;
 	} else if (IS_ANY(t, STR("do"))) {
 		d->flags |= SQL_F_DYNAMIC;
+		d->pins |= SQL_PIN_RESETS;
 		touches(d);
 	} else {
 		return is_statement_word(t);
@@ -298,6 +300,7 @@ static void scan_word_anywhere(struct scan *s)
 		d->flags |= SQL_F_WRITES;
 	} else if (IS_ANY(&s->t, STR("execute"))) {
 		d->flags |= SQL_F_DYNAMIC;
+		d->pins |= SQL_PIN_RESETS;
 		touches(d);
 	} else if (IS_ANY(&s->t, STR("exception"))) {
 		d->flags |= sql_token_is(&s->before, STR("raise")) ? 0 : SQL_F_SWALLOWS_ERRORS;

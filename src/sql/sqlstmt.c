@@ -226,7 +226,7 @@ static void on_reset(struct facts_draft *d, const PgQuery__VariableSetStmt *v)
 		return;
 	}
 	facts_setting(d, v->name);
-	d->flags |= v->is_local ? 0 : SQL_F_RESETS_SETTINGS;
+	d->flags |= SQL_F_RESETS_SETTINGS;
 }
 
 static void on_variable_set(struct facts_draft *d, const PgQuery__VariableSetStmt *v)
@@ -375,6 +375,12 @@ static void on_create_as(struct facts_draft *d, const PgQuery__CreateTableAsStmt
 
 /* --- code --- */
 
+static void dynamic(struct facts_draft *d)
+{
+	d->flags |= SQL_F_DYNAMIC;
+	d->pins |= SQL_PIN_RESETS;
+}
+
 /* Its body is a literal, so that its shape says nothing (F5); the body is scanned as a function's would be. */
 static void on_do(struct facts_draft *d, const PgQuery__DoStmt *s)
 {
@@ -392,7 +398,7 @@ static void on_do(struct facts_draft *d, const PgQuery__DoStmt *s)
 	if (body && strcmp(language, "plpgsql") == 0)
 		sqlscan_plpgsql(d, str_of(body));
 	else
-		d->flags |= SQL_F_DYNAMIC;
+		dynamic(d);
 	(void)facts_stmt(d, SQL_DO);
 }
 

@@ -242,6 +242,7 @@ static const PgQuery__AConst *as_const(const PgQuery__Node *node)
 static void on_set_config(struct sqlwalk *w, const PgQuery__FuncCall *f)
 {
 	const PgQuery__AConst *name = f->n_args == 3 ? as_const(f->args[0]) : NULL;
+	const PgQuery__AConst *value = f->n_args == 3 ? as_const(f->args[1]) : NULL;
 	const PgQuery__AConst *local = f->n_args == 3 ? as_const(f->args[2]) : NULL;
 	bool is_local = local && local->val_case == PG_QUERY__A__CONST__VAL_BOOLVAL && local->boolval->boolval;
 	if (name && name->val_case == PG_QUERY__A__CONST__VAL_SVAL) {
@@ -252,6 +253,8 @@ static void on_set_config(struct sqlwalk *w, const PgQuery__FuncCall *f)
 		w->d->pins |= SQL_PIN_CUSTOM;
 		w->d->flags |= SQL_F_ODD_PATH;
 	}
+	/* A value of NULL is RESET. */
+	w->d->pins |= value && value->isnull ? SQL_PIN_RESETS : 0;
 	w->d->flags |= SQL_F_LITERAL_SENSITIVE | SQL_F_SETS;
 	w->d->sets_setting = w->d->sets_setting || !is_local;
 }

@@ -91,6 +91,7 @@ static inline void session_free(struct session *x)
 	params_unref(&w->params, x->client.profile);
 	params_unref(&w->params, x->client.startup);
 	params_unref(&w->params, x->client.home);
+	params_unref(&w->params, x->client.base);
 	params_unref(&w->params, x->client.custom);
 	params_unref(&w->params, x->client.session);
 	params_unref(&w->params, x->client.view);
