@@ -1,4 +1,5 @@
 """Reads see what they must: one's own writes and everybody's acknowledged ones, however far the standby lags."""
+import statistics
 import subprocess
 import threading
 import time
@@ -213,3 +214,33 @@ def test_strong_reads_share_their_samples(new_cluster, pgweir):
                    capture_output=True, timeout=120)
     rounds = int(proxy.admin("SHOW REPLICAS")[0]["round"]) - before
     assert rounds * 2 < 32 * 40, rounds
+
+
+@pytest.mark.long
+def test_what_strong_reads_cost(new_cluster, pgweir):
+    """Figures, with the primary idle: a strong read's time at the median beside an eventual one's, taken in turns, and how many strong
+    reads of 32 clients share one sample of the primary.  Of these only the sharing is asserted."""
+    cluster = new_cluster()
+    database = cluster.create_database(SCHEMA)
+    cluster.primary.reload(log_statement="none")
+    proxy = pgweir(on=cluster, settings={"replica_wait": "1s", "default_pool_size": 32}).wait_for_replicas(database)
+    cluster.standby.reload(log_statement="none")
+    levels = ("eventual", "session", "database", "strong")
+    took = {level: [] for level in levels}
+    with proxy.connect(database=database) as client:
+        for turn in range(2000):
+            level = levels[turn % 4]
+            began = time.perf_counter()
+            client.query(f"/* pgweir: consistency={level} */ select n from counters where id = 1")
+            took[level].append(1e6 * (time.perf_counter() - began))
+    print("; ".join(f"{level}: {statistics.median(times):.0f} us" for level, times in took.items()))
+    script = cluster.workspace.write(cluster.folder / "read.sql", "/* pgweir: consistency=strong */ select n from counters where id = 1;\n")
+    before, replica = int(proxy.admin("SHOW REPLICAS")[0]["round"]), cluster.standby.value("select xact_commit from pg_stat_database "
+                                                                                           f"where datname = '{database}'")
+    subprocess.run([find_programs() / "pgbench", "-n", "-c", "32", "-t", "500", "-f", script, proxy.dsn(database)], check=True,
+                   capture_output=True, timeout=170)
+    rounds = int(proxy.admin("SHOW REPLICAS")[0]["round"]) - before
+    there = int(cluster.standby.value(f"select xact_commit from pg_stat_database where datname = '{database}'")) - int(replica)
+    print(f"32 clients: {32 * 500} strong reads, {there} transactions on the standby, {rounds} samples: "
+          f"{32 * 500 / rounds:.1f} reads for each sample")
+    assert rounds * 5 < 32 * 500
