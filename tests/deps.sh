@@ -3,7 +3,7 @@
 #
 #   deps.sh [build|demo|test|long]   build: the compiler and libraries; demo: also PostgreSQL's servers; test (default):
 #                                    also clang, valgrind and the Python environment under build/venv; long: also
-#                                    PgBouncer, promtool, Chromium and pgjdbc, for test-long and bench
+#                                    PgBouncer, promtool, Chromium, pgjdbc, Patroni and etcd, for test-long and bench
 #
 # Wants Debian 12 or newer, root or sudo.  apt's PostgreSQL would make and start a cluster on port 5432; where we are
 # the ones who install it, it is told not to.  A machine that lacks nothing is not touched: no root, no network.
@@ -15,7 +15,7 @@ BUILD_PACKAGES=(gcc libc6-dev make pkg-config bison libevent-dev libssl-dev libp
 	libprotobuf-c-dev libxxhash-dev uthash-dev libjansson-dev libidn-dev libsystemd-dev)
 DEMO_PACKAGES=(postgresql postgresql-contrib postgresql-client util-linux)
 TEST_PACKAGES=(openssl clang clang-format python3 python3-venv git procps valgrind binutils)
-LONG_PACKAGES=(pgbouncer prometheus chromium default-jdk-headless libpostgresql-jdbc-java)
+LONG_PACKAGES=(pgbouncer prometheus chromium default-jdk-headless libpostgresql-jdbc-java patroni etcd-server)
 
 missing() {
 	local package

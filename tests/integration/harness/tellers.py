@@ -81,7 +81,8 @@ class Tellers:
 
     def check(self, node, database):
         """Only who was writing has seen an error, each at most one; what was acknowledged is there."""
-        assert [t.surprise for t in self.all if t.surprise] == []
+        surprises = [t.surprise for t in self.all if t.surprise]
+        assert not surprises, surprises
         errors = [error for t in self.all for error in t.errors]
         assert all(state in ("writing", "committing") and code in ("08006", "08007") for state, code in errors), errors
         assert all(len(t.errors) <= 1 for t in self.all), errors
