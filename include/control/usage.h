@@ -13,6 +13,7 @@
 #include "proxy/server.h"
 #include "proxy/measure.h"
 #include "proxy/stats.h"
+#include "sql/facts.h"
 
 struct worker;
 
@@ -39,6 +40,8 @@ struct usage_table {
 	struct usage *last;
 	struct stats_block total;
 	unsigned clients, console_clients, login_clients, server_pools, servers, idle_servers;
+	unsigned pinned[SQL_PIN_COUNT];        /* clients that have this reason now */
+	uint64_t pinned_for_us[SQL_PIN_COUNT]; /* the longest of them */
 	uint64_t cancels;
 	uint64_t shape_hits, shape_misses, shape_evictions;
 	size_t shapes, shape_bytes;

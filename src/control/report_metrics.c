@@ -197,6 +197,13 @@ static void put_pins(struct metrics *m, const struct usage_table *t)
 	put_head(m, "pins_total", "counter", "clients that were tied to their server connection, by reason");
 	for (int i = 0; i < SQL_PIN_COUNT; i++)
 		put(m, "pgweir_pins_total{reason=\"%s\"} %u\n", sql_pin_name((enum sql_pin_bit)i), sum.pins[i]);
+	put_head(m, "pinned_clients", "gauge", "clients that are tied to their server connection now, by reason");
+	for (int i = 0; i < SQL_PIN_COUNT; i++)
+		put(m, "pgweir_pinned_clients{reason=\"%s\"} %u\n", sql_pin_name((enum sql_pin_bit)i), t->pinned[i]);
+	put_head(m, "pin_age_seconds", "gauge", "for how long the longest of them has been, by reason");
+	for (int i = 0; i < SQL_PIN_COUNT; i++)
+		put(m, "pgweir_pin_age_seconds{reason=\"%s\"} %.3f\n", sql_pin_name((enum sql_pin_bit)i),
+		    (double)t->pinned_for_us[i] / 1e6);
 }
 
 /* Each family must be in one piece, so each walks over the servers by itself. */

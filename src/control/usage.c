@@ -127,6 +127,18 @@ static void note_wait(struct usage *u, const struct client *c, uint64_t now_us)
 		u->max_wait_us = waited;
 }
 
+static void note_pins(struct usage_table *t, const struct client *c, uint64_t now_us)
+{
+	uint64_t us = c->pinned_us < now_us ? now_us - c->pinned_us : 0;
+	for (unsigned i = 0; i < SQL_PIN_COUNT; i++) {
+		if (!(c->pins >> i & 1u))
+			continue;
+		t->pinned[i]++;
+		if (us > t->pinned_for_us[i])
+			t->pinned_for_us[i] = us;
+	}
+}
+
 static void add_client(struct usage_table *t, const struct client *c, uint64_t now_us)
 {
 	t->clients++;
@@ -140,6 +152,8 @@ static void add_client(struct usage_table *t, const struct client *c, uint64_t n
 	}
 	struct usage *u = entry_of(t, c->du);
 	u->clients++;
+	if (c->pins)
+		note_pins(t, c, now_us);
 	switch (c->state) {
 	case CLIENT_WELCOME:
 	case CLIENT_WAIT_FRESH:

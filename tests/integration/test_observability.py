@@ -239,6 +239,24 @@ def test_metrics(proxy):
     assert len(after.samples) < 500
 
 
+def test_metrics_of_pins(pgweir, database):
+    """Why clients keep their server connection, and since when; gone with the pin."""
+    proxy = pgweir(settings={"workers": 1}, http=True)
+    with proxy.connect(database=database) as client:
+        client.query("create temp table x(i int)")
+        client.query("select pg_advisory_lock(7)")
+
+        def age(reason):
+            return read_metrics(proxy).value("pgweir_pin_age_seconds", reason=reason)
+        wait_until(lambda: age("TEMP") > 0 and age("ADVISORY_LOCK") > 0, "the age grows")
+        assert read_metrics(proxy).value("pgweir_pinned_clients", reason="TEMP") == 1
+        client.query("drop table x")
+        wait_until(lambda: age("TEMP") == 0, "the table's pin is gone")
+        assert age("ADVISORY_LOCK") > 0
+        client.query("select pg_advisory_unlock_all()")
+        wait_until(lambda: read_metrics(proxy).value("pgweir_pinned_clients", reason="ADVISORY_LOCK") == 0, "the lock's is gone")
+
+
 def test_metrics_are_bounded(pgweir):
     """With "*" in [databases] everybody who may log in can make up names."""
     proxy = pgweir(settings={"workers": 1}, http=True)
