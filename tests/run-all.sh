@@ -10,7 +10,7 @@
 set -uo pipefail
 . "$(dirname "$0")/lib.sh"
 cd "$TOP" || exit 1
-declare -A LIMIT_SECONDS=([lint]=400 [unit]=600 [fuzz]=900 [integration]=1000 [tsan]=600 [app]=500 [speed]=600 [docker]=1500)
+declare -A LIMIT_SECONDS=([lint]=400 [unit]=600 [fuzz]=900 [integration]=1200 [tsan]=600 [app]=500 [speed]=600 [docker]=1500)
 RESULTS=$BUILD_DIR/test-results
 JOBS=${JOBS:-$(nproc)}
 PYTEST_WORKERS=${PYTEST_WORKERS:-2}
