@@ -39,11 +39,11 @@ def test_a_client_is_sent_away(pgweir, cluster, setting, begin, sqlstate, text, 
 
 
 def test_a_transaction_that_goes_on_is_not_idle(pgweir):
-    proxy = pgweir(settings={"idle_transaction_timeout": 3, "route": "primary"})
+    proxy = pgweir(settings={"idle_transaction_timeout": 5, "route": "primary"})
     with proxy.connect() as client:
         client.query("begin; select txid_current()")
-        for _ in range(20):
-            assert client.value("select pg_sleep(0.2) is not null") == "t"
+        for _ in range(12):
+            assert client.value("select pg_sleep(0.5) is not null") == "t"
         assert client.query("commit").tags == ["COMMIT"]
 
 
