@@ -15,7 +15,8 @@ BUILD_PACKAGES=(gcc libc6-dev make pkg-config bison libevent-dev libssl-dev libp
 	libprotobuf-c-dev libxxhash-dev uthash-dev libjansson-dev libidn-dev libsystemd-dev)
 DEMO_PACKAGES=(postgresql postgresql-contrib postgresql-client util-linux)
 TEST_PACKAGES=(openssl clang clang-format python3 python3-venv git procps valgrind binutils)
-LONG_PACKAGES=(pgbouncer prometheus chromium default-jdk-headless libpostgresql-jdbc-java patroni etcd-server)
+LONG_PACKAGES=(pgbouncer prometheus chromium default-jdk-headless libpostgresql-jdbc-java patroni etcd-server
+	python3-asyncpg python3-pytest python3-pytest-timeout)
 
 missing() {
 	local package

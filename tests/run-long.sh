@@ -147,7 +147,7 @@ log_line_prefix = '%m [%p] %e %d %a|'"
 }
 part_pipeline() { conformance pipeline; }
 part_pgtools() { conformance pgtools; }
-part_asyncpg() { conformance asyncpg; }
+part_asyncpg() { VENV=$VENV tests/conformance/get-asyncpg.sh && conformance asyncpg; }
 
 tests/deps.sh long || exit 1
 for part in "${PARTS[@]}"; do
