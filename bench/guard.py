@@ -37,6 +37,10 @@ ROWS = (("select-simple", ALONE), ("select-prepared", WAITING), ("select-extende
 
 
 class OnPrimary(proxies.Pgweir):
+    def __init__(self, env):
+        # Whether a statement is shared depends on how long it takes (D4), and on a slow machine that varies.
+        super().__init__(env, settings={"unnamed_statement_cache": 0})
+
     def databases(self):
         return f"{cluster.DB} = host=127.0.0.1 port={self.env.cluster.primary_port} dbname={cluster.DB}"
 
