@@ -12,7 +12,8 @@ from . import statements
 
 
 POOL = 3  # backends for each user and server: of so many clients with an open transaction no other one gets served
-REFUSED = "in a read-only transaction that runs on a replica"
+# 25006 of ours, and in the words that only a standby has for it.
+REFUSED = ("in a read-only transaction that runs on a replica", "during recovery")
 PATIENCE = 30.0  # without an answer for so long, there will be none
 _UNSTEADY = [(re.compile(r"pg_(toast_)?temp_\d+"), "pg_temp_N"), (re.compile(r"leak_[pd]_"), "leak_@_")]
 _COMPARED_FIELDS = "SVCMDHPpqWsctdn"
@@ -264,7 +265,7 @@ class Twins:
 
     def _forgive_replica(self, proxied, direct, step):
         """After a refusal of ours the two have not done the same any more; and a replica says that it is one."""
-        if any(REFUSED in line for line in proxied.trace):
+        if any("25006" in line and words in line for line in proxied.trace for words in REFUSED):
             self.refused += 1
             self._renew(proxied, direct)
         elif direct.status == "T" and "in_hot_standby" in str(step):
