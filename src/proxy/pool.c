@@ -867,7 +867,8 @@ static bool is_deserted(const struct pool *p)
 {
 	const struct host *primary = cluster_primary(p->du->db->cluster);
 	enum host_role role = host_role(p->host);
-	return (role == HOST_FENCED && !RULE_BROKEN(B7)) || (role == HOST_DOWN && primary && primary != p->host);
+	return (role == HOST_FENCED && !RULE_BROKEN(B7) && !RULE_BROKEN(C8)) ||
+	       (role == HOST_DOWN && primary && primary != p->host);
 }
 
 void pool_follow_role(struct pool *p)
