@@ -439,6 +439,48 @@ def test_rule_g1_a_recovery_conflict_is_not_shown(new_cluster, pgweir, begin):
         assert [m[:4] for m in client.brief_until_ready()] == ["T", "D 5,", "D 5,", "C SE", "Z T" if begin else "Z I"]
 
 
+def test_rule_g2_notifications_come_when_their_transaction_is_over(cluster, proxy, database):
+    """One's own stand before ReadyForQuery and never inside a block; others' come after their commit, in its order, and name
+    their sender by the pid that it was told."""
+    cluster.primary.query("create function tells() returns trigger language plpgsql as $$ begin perform pg_notify('c', new.note); "
+                          "return new; end $$; create trigger tells after insert on t for each row execute function tells()",
+                          database=database)
+    with proxy.connect(database=database) as listener, proxy.connect(database=database) as other:
+
+        def says(client, sql):
+            client.send(query(sql))
+            return [m for m in client.read_until_ready() if m.type in "ACZ"]
+
+        def briefly(sql):
+            return [m.brief for m in says(listener, sql)]
+
+        assert briefly("listen c") == ["C LISTEN", "Z I"]
+        own = says(listener, "notify c, 'own'")
+        assert [m.brief for m in own] == ["C NOTIFY", "A c own", "Z I"]
+        assert own[1].body[:4] == listener.pid.to_bytes(4, "big")
+        assert briefly("begin") == ["C BEGIN", "Z T"]
+        assert briefly("notify c, 'inside'") == ["C NOTIFY", "Z T"]
+        assert briefly("insert into t values (1, 'by trigger')") == ["C INSERT 0 1", "Z T"]
+        for number in range(3):
+            says(other, f"notify c, 'other {number}'")
+        assert briefly("select 1") == ["C SELECT 1", "Z T"]
+        heard = says(listener, "commit")
+        assert sorted(m.brief for m in heard[1:-1]) == ["A c by trigger", "A c inside", *(f"A c other {n}" for n in range(3))]
+        theirs = [m for m in heard if m.brief.startswith("A c other")]
+        assert [m.brief for m in theirs] == [f"A c other {n}" for n in range(3)]
+        assert {m.body[:4] for m in theirs} == {other.pid.to_bytes(4, "big")}
+        assert (heard[0].brief, heard[-1].brief) == ("C COMMIT", "Z I")
+        for end in ("rollback", "commit"):
+            says(other, "begin")
+            says(other, f"notify c, 'before the {end}'")
+            assert briefly("select 1") == ["C SELECT 1", "Z I"]
+            says(other, end)
+        assert listener.read_until("A")[-1].brief == "A c before the commit"
+        assert briefly("unlisten c") == ["C UNLISTEN", "Z I"]
+        says(other, "notify c, 'to nobody'")
+        assert briefly("select 1") == ["C SELECT 1", "Z I"]
+
+
 def test_rule_g3_a_cancel_never_hits_the_next_client(narrow, database):
     """Cancels and short queries race on one backend: only the client that was cancelled may see 57014."""
     stop = threading.Event()
