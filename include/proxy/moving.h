@@ -21,7 +21,8 @@ struct segment;
 
 /* The running segment may run again at the primary: it is with a standby, whole, and nothing of it was seen. */
 bool moving_is_repeatable(const struct client *c, const struct server *s);
-/* The same after the loss of the server, which may have been the primary: all that ran is a read that was proved. */
+/* The same after the loss of the server, which may have been the primary: all that ran is a read that was proved.  More
+ * than once: when a host dies, the next connection of its pool is as dead as the one that was lost. */
 bool moving_survives_loss(const struct client *c, const struct server *s);
 /* The transaction is on no server any more and begins anew with whatever comes next. */
 void moving_defer(struct client *c);

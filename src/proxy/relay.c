@@ -779,12 +779,14 @@ void relay_retry(struct client *c, enum server_role role)
 	if (c->tx == CTX_OPEN)
 		moving_defer(c);
 	client_stmts_clear_sent(&c->stmts, &c->worker->texts);
-	c->seg.settled_msgs = c->seg.done_msgs;
+	if (c->seg.settled_msgs < c->seg.done_msgs)
+		c->seg.settled_msgs = c->seg.done_msgs;
 	c->emitted = 0;
 	c->raw_left = 0;
 	c->copy = COPY_NONE;
 	c->seg.role = role;
 	c->seg.retried = true;
+	c->seg.retries++;
 	c->seg.unnamed = UNNAMED_PLAIN;
 	c->seg.open = false;
 	c->seg.checking = c->seg.check_no = 0;
