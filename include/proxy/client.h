@@ -97,7 +97,7 @@ struct client_segment {
 	bool open;             /* no Sync yet: the rest belongs to the same server */
 	bool kept;             /* its bytes are all in c->in, so that it can be run again */
 	bool retried;          /* has been run again: once is enough, but for losses (moving_survives_loss()) */
-	uint8_t retries;       /* how often */
+	uint64_t retried_us;   /* since when; 0: it has not */
 	bool shown_rows;       /* part of an executed statement's answer has reached the client */
 	bool large;            /* has a message that streams through */
 	bool wants_own;        /* needs a backend that was logged in with the client's own start-up values (E7) */

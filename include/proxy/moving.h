@@ -21,8 +21,9 @@ struct segment;
 
 /* The running segment may run again at the primary: it is with a standby, whole, and nothing of it was seen. */
 bool moving_is_repeatable(const struct client *c, const struct server *s);
-/* The same after the loss of the server, which may have been the primary: all that ran is a read that was proved.  More
- * than once: when a host dies, the next connection of its pool is as dead as the one that was lost. */
+/* The same after the loss of the server, which may have been the primary: all that ran is a read that was proved. Again
+ * and again on connections as old as the first loss: when a host dies, all of its pool are dead.  On a younger one only
+ * once: it may be the statement itself that ends its servers. */
 bool moving_survives_loss(const struct client *c, const struct server *s);
 /* The transaction is on no server any more and begins anew with whatever comes next. */
 void moving_defer(struct client *c);

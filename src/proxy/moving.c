@@ -12,10 +12,7 @@
 #include "proxy/relay.h"
 #include "proxy/worker.h"
 
-enum {
-	PARK_AFTER_US = 50 * 1000,
-	RETRIES_MAX = 32, /* more losses than that are no accident */
-};
+enum { PARK_AFTER_US = 50 * 1000 };
 
 bool moving_is_repeatable(const struct client *c, const struct server *s)
 {
@@ -38,9 +35,10 @@ bool moving_survives_loss(const struct client *c, const struct server *s)
 {
 	if (moving_is_repeatable(c, s))
 		return true;
+	if (c->seg.retried && s->connected_us >= c->seg.retried_us)
+		return false;
 	/* Half of a segment that is open: what else it will bring is not known. */
-	if (!c->seg.kept || c->seg.shown_rows || c->seg.retries >= RETRIES_MAX || c->seg.open || !c->seg.harmless ||
-	    c->pins)
+	if (!c->seg.kept || c->seg.shown_rows || c->seg.open || !c->seg.harmless || c->pins)
 		return false;
 	switch (c->tx) {
 	case CTX_NONE:

@@ -785,8 +785,9 @@ void relay_retry(struct client *c, enum server_role role)
 	c->raw_left = 0;
 	c->copy = COPY_NONE;
 	c->seg.role = role;
+	if (!c->seg.retried)
+		c->seg.retried_us = loop_now_us(c->worker->loop);
 	c->seg.retried = true;
-	c->seg.retries++;
 	c->seg.unnamed = UNNAMED_PLAIN;
 	c->seg.open = false;
 	c->seg.checking = c->seg.check_no = 0;

@@ -1,5 +1,6 @@
 """Servers that stop, hang, lag and change roles."""
 import contextlib
+import select
 import subprocess
 import threading
 import time
@@ -344,6 +345,46 @@ def test_a_read_is_run_again_when_its_primary_is_lost(busy_primary, begin, way):
         if begin:
             assert client.query("insert into t values (1)").tags == ["INSERT 0 1"]
             assert client.query("commit").tags == ["COMMIT"]
+
+
+def test_a_read_is_run_again_on_all_that_is_as_old_and_once_on_what_is_new(busy_primary, pgweir):
+    """The connections of a host die together.  One that was made since the first loss is lost by the statement itself, perhaps."""
+    cluster, database = busy_primary[0], busy_primary[0].database
+    cluster.standby.resume_replay()
+    proxy = pgweir(on=cluster, settings={"consistency": "strong", "transaction_consistency": "strong", "workers": 1})
+    proxy.wait_for_replicas(database)
+    cluster.standby.pause_replay()
+    cluster.primary.query("select pg_logical_emit_message(true, 'test', 'behind')")
+    waiting = f"from pg_stat_activity where datname = '{database}' and wait_event_type = 'Lock'"
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(connect(proxy, database)) for _ in range(3)]
+        for client in clients[1:]:
+            client.query("begin")
+            client.query("insert into t values (1)")
+        for client in clients[1:]:
+            client.query("rollback")
+        locker = stack.enter_context(cluster.primary.connect(database=database))
+        locker.query("begin")
+        locker.query("lock table t in access exclusive mode")
+        clients[0].send(query(READ))
+        seen = []
+
+        def waits_anew():
+            return cluster.primary.value(f"select count(*) {waiting} and pid <> all('{{{','.join(seen)}}}'::int[])") == "1"
+
+        def is_answered():
+            return bool(select.select([clients[0].sock], [], [], 0)[0])
+
+        while not is_answered():
+            wait_until(lambda: waits_anew() or is_answered(), "it waits for the lock, or has failed")
+            if not is_answered():
+                seen.append(cluster.primary.value(f"select pid {waiting}"))
+                cluster.primary.query(f"select pg_terminate_backend({seen[-1]})")
+                wait_until(lambda: waits_anew() or is_answered(), "it is lost")
+        assert 3 <= len(seen) < 10
+        answer = clients[0].read_until("Z", "E")
+        assert any(m.type == "E" for m in answer)
+        locker.query("rollback")
 
 
 def test_an_idle_transaction_that_has_only_read_outlives_its_primary(busy_primary):
