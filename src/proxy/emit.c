@@ -366,6 +366,9 @@ static void note_unnamed(struct emit *e, struct stmt_text *text)
 	e->unnamed = text;
 }
 
+/* The backend is this client's alone and may have statements that only it knows: of such a name it must be asked. */
+static bool is_asked_by_name(const struct emit *e) { return e->own_names || (e->c->pins & SQL_PIN_PREPARED); }
+
 static void emit_parse(struct emit *e, const struct segment_msg *m, uint16_t index, bool repeated)
 {
 	struct stmt_text *text = parsed_text(m);
@@ -381,7 +384,7 @@ static void emit_parse(struct emit *e, const struct segment_msg *m, uint16_t ind
 		client_stmts_set_sent(&e->c->stmts, &w->texts, text);
 		return;
 	}
-	bool plain = e->own_names && !repeated && !client_stmts_find(&e->c->stmts, m->name);
+	bool plain = is_asked_by_name(e) && !repeated && !client_stmts_find(&e->c->stmts, m->name);
 	if (plain)
 		(void)sqlprep_put_name(e, m->name); /* closes somebody else's */
 	struct cstmt *named = repeated ? NULL : client_stmts_find(&e->c->stmts, m->name);

@@ -62,4 +62,8 @@ FOUND = {
     "C3: a Parse in a failed transaction": [
         [(5, [["P", "r1", "select 1"], ["S"]])], [(5, query("begin"))], [(5, query("select 1/0"))], [(5, [["P", "r1", "selec 1"], ["S"]])],
         [(5, query("rollback"))]],
+    "a name that PREPARE made among others is taken": [
+        [(8, query("select 3; prepare p1 as select 'of several'; select 4"))], [(8, [["P", "p1", "select 'by the protocol'"], ["S"]])],
+        [(8, query("execute p1"))], [(8, query("deallocate p1"))], [(8, [["P", "p1", "select 'by the protocol'"], ["S"]])],
+        [(8, [["B", "", "p1", []], ["E", "", 0], ["S"]])], [(8, query("execute p1"))]],
 }
