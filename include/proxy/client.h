@@ -142,6 +142,7 @@ struct client {
 	TAILQ_ENTRY(client) link; /* worker->clients */
 	TAILQ_ENTRY(client) wait; /* the one waiting list that the state names */
 	struct pool *pool;        /* WAIT_SERVER: whose queue */
+	uint32_t turn;            /* WAIT_SERVER: pool.n_left when it is first, if nobody overtakes it */
 	enum client_state state;
 	enum client_tx tx;
 	enum copy_state copy;

@@ -4,7 +4,8 @@
  * while another worker has an idle connection of the same pool gets that connection (pool_budget.waiting_since says
  * who has waited longest; a release looks at it before it serves its own queue).
  *
- * Waiting clients are served first come, first served. */
+ * Waiting clients are served first come, first served, but for those whose settings a free server has already: they may
+ * overtake others, of whom none is overtaken by more than a few. */
 #ifndef PROXY_POOL_H
 #define PROXY_POOL_H
 
@@ -56,6 +57,7 @@ struct pool {
 	struct server_queue others;  /* every other state */
 	struct client_queue waiters; /* oldest first */
 	unsigned n_idle, n_others, n_connecting, n_waiters;
+	uint32_t n_left;            /* clients that have left the queue, served or not; wraps around */
 	unsigned n_checking;        /* of n_others: server_check_query runs, for somebody who waits */
 	LIST_HEAD(, pool_app) apps; /* owned; applications with a pool_size that have been here */
 	uint32_t conn_epoch;        /* servers of an older one are closed when free (RECONNECT) */

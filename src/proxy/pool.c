@@ -2,7 +2,11 @@
  *
  * Idle servers are a stack: the most recently used one has the warmest caches on both sides, and the bottom ages out.
  * A server prepared for this client's settings is preferred among the top few, because a difference costs the server
- * two statements and a new plan.  Nothing here knows the protocol. */
+ * a statement for each setting, as much as a short query does; without one it is the coldest of the few that is made
+ * another's.  For the same reason a server that becomes free goes to the first who waits with its settings, as long as
+ * nobody is overtaken by more than OVERTAKEN_MAX.  In simulation of 32 clients in four groups over ten servers, strict
+ * order made three hand-overs in four a change of settings, a bound of 8 one in eight, one of 16 one in a hundred.
+ * Nothing here knows the protocol. */
 #include "proxy/pool.h"
 
 #include <pthread.h>
@@ -18,7 +22,8 @@
 #include "proxy/relay.h"
 #include "proxy/worker.h"
 
-enum { SEQUENCE_LOOKS = 64, SUITABLE_LOOKS = 8, CONNECTING_MAX = 16, STRICT_QUEUE = 8, MOVE_US = 2 * MONO_MS };
+enum { SEQUENCE_LOOKS = 64, SUITABLE_LOOKS = 16, CONNECTING_MAX = 16, STRICT_QUEUE = 8, MOVE_US = 2 * MONO_MS };
+enum { MATCH_LOOKS = 32, OVERTAKEN_MAX = 16 };
 
 static LIST_HEAD(, pool_budget) budgets = LIST_HEAD_INITIALIZER(budgets);
 static pthread_mutex_t budgets_mutex = PTHREAD_MUTEX_INITIALIZER;
@@ -240,14 +245,16 @@ static struct server *suitable_idle(struct pool *p, const struct client *c)
 {
 	if (UNLIKELY(c->du->reads_sequences) && !RULE_BROKEN(E3))
 		return idle_by_sequences(p, c);
-	struct server *s = TAILQ_FIRST(&p->idle);
-	for (int looks = 0; s && looks < SUITABLE_LOOKS; looks++, s = TAILQ_NEXT(s, link)) {
-		if (s->profile == c->profile && suits(s, c))
+	struct server *s, *coldest = NULL;
+	int looks = 0;
+	for (s = TAILQ_FIRST(&p->idle); s && (looks < SUITABLE_LOOKS || !coldest); looks++, s = TAILQ_NEXT(s, link)) {
+		if (!suits(s, c))
+			continue;
+		if (s->profile == c->profile)
 			return s;
+		coldest = s;
 	}
-	for (s = TAILQ_FIRST(&p->idle); s && !suits(s, c); s = TAILQ_NEXT(s, link))
-		;
-	return s;
+	return coldest;
 }
 
 static bool wants_check(const struct pool *p, const struct server *s)
@@ -318,6 +325,7 @@ void pool_wait(struct pool *p, struct client *c)
 	c->pool = p;
 	c->wait_since_us = now;
 	c->wait_notified = false;
+	c->turn = p->n_left + p->n_waiters;
 	TAILQ_INSERT_TAIL(&p->waiters, c, wait);
 	/* Who was the first of several is so still. */
 	if (p->n_waiters++ == 0 || !LIST_EMPTY(&p->apps))
@@ -331,6 +339,7 @@ void pool_unwait(struct pool *p, struct client *c)
 	CHECK(c->pool == p);
 	TAILQ_REMOVE(&p->waiters, c, wait);
 	p->n_waiters--;
+	p->n_left++;
 	c->pool = NULL;
 	note_waiting(p);
 }
@@ -353,10 +362,24 @@ static struct worker *hungrier_worker(struct pool *p)
 	return at < 0 ? NULL : workers_get((unsigned)at);
 }
 
+/* Who gets a server that has become free: the first in the queue, or the first of a few that it needs no change for. */
+static struct client *next_waiter(struct pool *p, const struct server *s)
+{
+	struct client *first = first_waiter(p), *c = first;
+	if (LIKELY(!first || s->profile == first->profile) || !LIST_EMPTY(&p->apps) ||
+	    p->n_left - first->turn >= OVERTAKEN_MAX)
+		return first;
+	for (int looks = 0; c && looks < MATCH_LOOKS; looks++, c = TAILQ_NEXT(c, wait)) {
+		if (c->profile == s->profile && suits(s, c))
+			return c;
+	}
+	return first;
+}
+
 static bool serve_waiters(struct pool *p, struct server *s)
 {
 	struct client *c;
-	while (!p->du->paused && (c = first_waiter(p))) {
+	while (!p->du->paused && (c = next_waiter(p, s))) {
 		uint64_t waited = loop_now_us(p->worker->loop) - c->wait_since_us;
 		if (!suits(s, c)) {
 			s->expected_close = true;

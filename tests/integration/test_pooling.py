@@ -52,6 +52,58 @@ def test_first_come_first_served(small, cluster, database):
         client.close()
 
 
+def wait_for_waiting(proxy, database, count):
+    wait_until(lambda: sum(int(row["cl_waiting"]) for row in proxy.admin("show pools") if row["database"] == database) == count,
+               f"{count} clients wait")
+
+
+def test_a_free_backend_goes_to_whom_it_suits(pgweir, database):
+    """Of those who wait, the first one with the settings that the backend has; but nobody is overtaken by more than 16."""
+    proxy = pgweir(settings={"default_pool_size": 1, "route": "primary", "workers": 1})
+    proxy.query("create table served(n int, at bigserial)", database=database)
+    zone = {"TimeZone": "Asia/Tokyo"}
+    holder = proxy.connect(database=database, **zone)
+    holder.query("begin")
+    holder.query("lock table served in access exclusive mode")
+    waiting = []
+    for n in range(24):
+        client = proxy.connect(database=database, **({} if n in (0, 1, 20) else zone))
+        client.send(query(f"insert into served(n) values ({n})"))
+        waiting.append(client)
+        wait_for_waiting(proxy, database, len(waiting))
+    holder.query("commit")
+    for client in waiting:
+        assert client.brief_until_ready() == ["C INSERT 0 1", "Z I"]
+    order = [int(n) for n, in proxy.query("select n from served order by at", database=database)]
+    others = [n for n in range(24) if n not in (0, 1, 20)]
+    # 16 overtake the first two; then it is their turn, with the third of their kind; the rest follow.
+    assert order == [*others[:16], 0, 1, 20, *others[16:]]
+    for client in [holder, *waiting]:
+        client.close()
+
+
+def test_an_idle_backend_is_taken_by_whom_it_suits(pgweir, cluster, database):
+    """Clients with settings of their own each get the backend that has them; no SET is sent any more."""
+    proxy = pgweir(settings={"default_pool_size": 12, "route": "primary", "workers": 1})
+    zones = ["Asia/Tokyo", "America/Lima", "Europe/Berlin", "Asia/Kolkata", "Africa/Cairo", "Asia/Dubai", "Asia/Seoul", "Europe/Rome",
+             "Europe/Paris", "Asia/Baku", "Asia/Kabul", "Europe/Oslo"]
+    clients = [proxy.connect(database=database, TimeZone=zone) for zone in zones]
+    for client in clients:
+        client.query("begin")
+        client.query("select 1")
+    for client in clients:
+        client.query("commit")
+    mark = cluster.primary.mark()
+    for _ in range(2):
+        for client, zone in zip(clients, zones):
+            assert client.value("show timezone") == zone
+    client.query("select 'the last'")
+    wait_until(lambda: any("the last" in line.statement for line in cluster.primary.statements(mark)), "the log is complete")
+    assert not [line.statement for line in cluster.primary.statements(mark) if "timezone to" in line.statement.lower()]
+    for client in clients:
+        client.close()
+
+
 def test_waiting_too_long_is_an_error(pgweir, database):
     proxy = pgweir(settings={"default_pool_size": 1, "route": "primary", "query_wait_timeout": 1})
     holder = proxy.connect(database=database)
