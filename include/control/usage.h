@@ -1,4 +1,5 @@
-/* control/usage.h - what all workers' clients, pools and counters add up to, per (database, user).
+/* control/usage.h - what all workers' clients, pools and counters add up to, per database and owner of the pools (the
+ * forced user where there is one, else the client's).
  *
  * The raw material of SHOW POOLS, STATS, DATABASES, USERS, LISTS, of the averages and of /metrics.  Filled worker by
  * worker, each on its own thread, one after the other (control/ask.h); then read by the asker. */
@@ -34,9 +35,17 @@ struct usage {
 	char key[]; /* database NUL user NUL */
 };
 
+/* By the name that clients log in with. */
+struct usage_user {
+	UT_hash_handle hh;
+	unsigned clients;
+	char name[];
+};
+
 struct usage_table {
-	struct usage *entries; /* uthash; owned */
-	const void *last_of;   /* the dbuser that was looked up last, and its entry: neighbours are mostly of one */
+	struct usage_user *users; /* uthash; owned */
+	struct usage *entries;    /* uthash; owned */
+	const void *last_of;      /* the dbuser that was looked up last, and its entry: neighbours are mostly of one */
 	struct usage *last;
 	struct stats_block total;
 	unsigned clients, console_clients, login_clients, server_pools, servers, idle_servers;

@@ -4,7 +4,10 @@
  * on.  struct dbuser is a worker's own view of one (client database, user): configuration resolved once at login, so
  * that nothing is looked up by name on the path of a query.
  *
- * A dbuser is kept while clients or pools refer to it and is re-resolved when the configuration changes. */
+ * Where an entry of [databases] forces a user, all its clients share the pools of that user's dbuser, their owner.
+ *
+ * A dbuser is kept while clients, pools or other dbusers refer to it and is re-resolved when the configuration
+ * changes. */
 #ifndef PROXY_DATABASE_H
 #define PROXY_DATABASE_H
 
@@ -73,6 +76,10 @@ struct dbuser {
 	const struct config *config;       /* owned reference */
 	const struct conf_user *conf_user; /* of the client's user; borrowed from config; may be NULL */
 	const struct conf_user *pool_user; /* of server_user, whose pool it is: a forced user has its own limits */
+	struct dbuser
+	    *owner;        /* whose pools its clients use: the forced user's, else itself; same worker, outlives it */
+	unsigned n_guests; /* other dbusers whose owner it is */
+	unsigned n_pool_clients; /* logged in, of its own and its guests' */
 	struct shared_db *db;
 	struct dbfacts *facts;                                               /* of db; borrowed, never freed */
 	char *database;                                                      /* owned; as the client says it */
@@ -80,19 +87,19 @@ struct dbuser {
 	char *server_user;                                                   /* owned; the login on the servers */
 	struct limit *user_servers, *db_servers, *user_clients, *db_clients; /* borrowed, for ever */
 	enum pool_mode pool_mode;
-	uint64_t identity;       /* of what a server connection is opened with; another one since: it is outdated */
-	char primary_isolation;  /* C2: default_transaction_isolation of the primary: 'u' 'c' 'r' 's'; 0 unknown */
-	bool gone;               /* no longer configured: kept for the clients that it has, lets nobody in */
-	unsigned n_clients;      /* logged in */
-	uint64_t last_used_us;   /* when dbusers_age() last found a client or a server connection */
-	bool reads_sequences;    /* somebody has called currval() or lastval() (E3) */
-	bool odd_path;           /* E5: the search_path of its logins lets names hide PostgreSQL's own */
-	bool paused;             /* PAUSE, KILL or SUSPEND: hands out no server; follows proxy/orders.h */
+	uint64_t identity;      /* of what a server connection is opened with; another one since: it is outdated */
+	char primary_isolation; /* of an owner: default_transaction_isolation of the primary: u c r s; 0 unknown (C2) */
+	bool gone;              /* no longer configured: kept for the clients that it has, lets nobody in */
+	unsigned n_clients;     /* logged in */
+	uint64_t last_used_us;  /* when dbusers_age() last found a client or a server connection */
+	bool reads_sequences;   /* of an owner: somebody has called currval() or lastval() (E3) */
+	bool odd_path;          /* of an owner: the search_path of its logins lets names hide PostgreSQL's own (E5) */
+	bool paused;            /* PAUSE, KILL or SUSPEND: hands out no server; follows proxy/orders.h */
 	struct catalog *catalog; /* owned reference, current as of catalog_version */
 	uint64_t catalog_version;
 	struct welcome welcomes[WELCOMES_MAX];
 	unsigned n_welcomes, next_welcome;
-	struct pool *pools[CLUSTER_MAX_HOSTS]; /* by host index; borrowed from worker.pools */
+	struct pool *pools[CLUSTER_MAX_HOSTS]; /* the owner's, by host index; borrowed from worker.pools */
 	struct stats_block stats;
 	struct measures measures;
 	size_t key_len;
@@ -108,7 +115,11 @@ const struct catalog *dbuser_catalog(struct dbuser *du, bool *proved);
 void dbuser_follow_orders(struct dbuser *du);
 struct params *dbuser_welcome_find(struct dbuser *du, struct params *profile); /* borrowed or NULL */
 void dbuser_welcome_add(struct dbuser *du, struct params *profile, struct params *status);
+void dbuser_client_came(struct dbuser *du);
+void dbuser_client_left(struct dbuser *du);
 void dbusers_reconfigure(struct worker *w);
+/* Makes the pools that min_pool_size keeps open before the first client comes: those of forced users. */
+void dbusers_fill(struct worker *w);
 /* Frees what has had neither clients nor server connections for autodb_idle_timeout or pool_idle_timeout. */
 void dbusers_age(struct worker *w, uint64_t now_us);
 void dbusers_free(struct worker *w);

@@ -365,13 +365,11 @@ static void users_row(struct show_query *q, const char *name)
 	struct show_rows *r = &q->rows;
 	const struct config *cfg = q->config;
 	const struct conf_user *user = config_user(cfg, str_of(name));
-	unsigned servers = 0, clients = 0;
-	for (const struct usage *u = q->usage->entries; u; u = u->hh.next) {
-		if (strcmp(u->user, name) == 0) {
-			servers += u->n_servers;
-			clients += u->clients;
-		}
-	}
+	const struct usage_user *v;
+	unsigned servers = 0;
+	HASH_FIND_STR(q->usage->users, name, v);
+	for (const struct usage *u = q->usage->entries; u; u = u->hh.next)
+		servers += strcmp(u->user, name) == 0 ? u->n_servers : 0;
 	show_text(r, name);
 	put_own_int(r, user && conf_is_set(&user->over, pool_size), user ? user->over.pool_size : 0);
 	put_own_int(r, user && conf_is_set(&user->over, reserve_pool_size), user ? user->over.reserve_pool_size : 0);
@@ -379,25 +377,16 @@ static void users_row(struct show_query *q, const char *name)
 	show_i64(r, config_max_user_connections(cfg, NULL, user));
 	show_u64(r, servers);
 	show_i64(r, config_max_user_client_connections(cfg, NULL, user));
-	show_u64(r, clients);
-}
-
-/* Entries are sorted by database, so a user may come up several times. */
-static bool is_first_of_user(const struct usage_table *t, const struct usage *of)
-{
-	const struct usage *u = t->entries;
-	while (u != of && strcmp(u->user, of->user) != 0)
-		u = u->hh.next;
-	return u == of;
+	show_u64(r, v ? v->clients : 0);
 }
 
 static void users_finish(struct show_query *q)
 {
 	for (int i = 0; i < q->config->n_users; i++)
 		users_row(q, q->config->users[i].name);
-	for (const struct usage *u = q->usage->entries; u; u = u->hh.next) {
-		if (!config_user(q->config, str_of(u->user)) && is_first_of_user(q->usage, u))
-			users_row(q, u->user);
+	for (const struct usage_user *v = q->usage->users; v; v = v->hh.next) {
+		if (!config_user(q->config, str_of(v->name)))
+			users_row(q, v->name);
 	}
 }
 

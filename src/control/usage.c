@@ -37,6 +37,12 @@ void usage_free(struct usage_table *t)
 		HASH_DEL(t->entries, u);
 		mem_free(u);
 	}
+	struct usage_user *v, *next_user;
+	HASH_ITER(hh, t->users, v, next_user)
+	{
+		HASH_DEL(t->users, v);
+		mem_free(v);
+	}
 	mem_free(t);
 }
 
@@ -46,7 +52,13 @@ static int compare(const struct usage *a, const struct usage *b)
 	return by_database ? by_database : strcmp(a->user, b->user);
 }
 
-void usage_sort(struct usage_table *t) { HASH_SORT(t->entries, compare); }
+static int compare_users(const struct usage_user *a, const struct usage_user *b) { return strcmp(a->name, b->name); }
+
+void usage_sort(struct usage_table *t)
+{
+	HASH_SORT(t->entries, compare);
+	HASH_SORT(t->users, compare_users);
+}
 
 static void usage_sum(struct usage *to, const struct usage *from)
 {
@@ -88,8 +100,9 @@ void usage_bound(struct usage_table *t, unsigned max)
 }
 
 /* dbusers of different workers with the same names meet in one entry. */
-static struct usage *entry_of(struct usage_table *t, const struct dbuser *du)
+static struct usage *entry_of(struct usage_table *t, const struct dbuser *guest)
 {
+	const struct dbuser *du = guest->owner;
 	struct usage *u;
 	if (t->last_of == du)
 		return t->last;
@@ -110,8 +123,22 @@ static struct usage *entry_of(struct usage_table *t, const struct dbuser *du)
 	return u;
 }
 
+static void add_user(struct usage_table *t, const struct dbuser *du)
+{
+	struct usage_user *v;
+	HASH_FIND_STR(t->users, du->user, v);
+	if (!v) {
+		size_t n = strlen(du->user) + 1;
+		v = mem_zalloc(sizeof *v + n);
+		memcpy(v->name, du->user, n);
+		HASH_ADD_STR(t->users, name, v);
+	}
+	v->clients += du->n_clients;
+}
+
 static void add_dbuser(struct usage_table *t, const struct dbuser *du)
 {
+	add_user(t, du);
 	struct usage *u = entry_of(t, du);
 	u->paused |= du->paused;
 	stats_block_add(&u->stats, &du->stats);

@@ -366,7 +366,7 @@ void client_close(struct client *c, const struct pgerr *err, const char *why)
 	if (c->counted) {
 		limit_give_back(c->du->db_clients);
 		limit_give_back(c->du->user_clients);
-		c->du->n_clients--;
+		dbuser_client_left(c->du);
 	}
 	stream_close(&c->stream);
 	client_login_free(c);
@@ -478,6 +478,19 @@ static bool keeps_outdated(const struct client *c)
 	return false;
 }
 
+static bool is_waiting(const struct client *c)
+{
+	return c->state == CLIENT_WAIT_SERVER || c->state == CLIENT_WAIT_PRIMARY || c->state == CLIENT_WAIT_FRESH ||
+	       c->state == CLIENT_WAIT_QUIET;
+}
+
+/* When what the client waits for was asked for: the answer to a query is due by then, wherever the time goes; its
+ * greeting too.  A causal token is no segment: it waits in WAIT_FRESH, as reads do for a moment. */
+static uint64_t asked_us(const struct client *c)
+{
+	return c->state == CLIENT_WAIT_FRESH ? c->wait_since_us : c->seg.started_us;
+}
+
 void client_tick(struct client *c, uint64_t now_us)
 {
 	if (client_login_is_too_old(c, now_us)) {
@@ -492,13 +505,13 @@ void client_tick(struct client *c, uint64_t now_us)
 		relay_try_raw(c, now_us);
 		return;
 	}
-	if (c->state == CLIENT_WAIT_PRIMARY && now_us >= c->primary_deadline_us) {
-		give_up_waiting(c);
+	limit = config_query_timeout_us(du->config, du->conf, du->conf_user, c->conf_app);
+	if (limit && (c->state == CLIENT_ACTIVE || is_waiting(c)) && now_us - asked_us(c) >= limit) {
+		time_out(c, SQLSTATE_QUERY_CANCELED, is_waiting(c) ? "query_timeout" : "query timeout");
 		return;
 	}
-	limit = config_query_timeout_us(du->config, du->conf, du->conf_user, c->conf_app);
-	if (limit && c->state == CLIENT_ACTIVE && now_us - c->seg.sent_us >= limit) {
-		time_out(c, SQLSTATE_QUERY_CANCELED, "query timeout");
+	if (c->state == CLIENT_WAIT_PRIMARY && now_us >= c->primary_deadline_us) {
+		give_up_waiting(c);
 		return;
 	}
 	limit = config_transaction_timeout_us(du->config, du->conf, du->conf_user, c->conf_app);

@@ -369,7 +369,7 @@ static bool take_its_place(struct client *c)
 		return false;
 	}
 	c->counted = true;
-	c->du->n_clients++;
+	dbuser_client_came(c->du);
 	return true;
 }
 

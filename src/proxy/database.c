@@ -11,6 +11,7 @@
 #include "proxy/orders.h"
 #include "proxy/limits.h"
 #include "proxy/params.h"
+#include "proxy/pool.h"
 #include "proxy/worker.h"
 #include "sql/catalog.h"
 
@@ -108,6 +109,15 @@ static uint64_t identity_of(const struct config *cfg, const struct conf_database
 	return hash;
 }
 
+static void leave_owner(struct dbuser *du)
+{
+	if (!du->owner)
+		return;
+	du->owner->n_guests -= du->owner != du;
+	du->owner->n_pool_clients -= du->n_clients;
+	du->owner = NULL;
+}
+
 static void forget_welcomes(struct dbuser *du)
 {
 	for (unsigned i = 0; i < du->n_welcomes; i++) {
@@ -124,6 +134,25 @@ static void set_identity(struct dbuser *du, uint64_t identity)
 	if (identity != du->identity)
 		forget_welcomes(du);
 	du->identity = identity;
+}
+
+static struct dbuser *find_or_add(struct worker *w, struct str database, struct str user, struct pgerr *err);
+
+/* Pools of an owner that it had before age out by their time-outs. */
+static void set_owner(struct dbuser *du, const char *forced)
+{
+	struct pgerr err;
+	struct dbuser *owner = du;
+	if (forced && strcmp(forced, du->user) != 0)
+		owner = find_or_add(du->worker, str_of(du->database), str_of(forced), &err);
+	CHECK(owner); /* the entry of [databases] is there: it has just been found */
+	if (owner == du->owner)
+		return;
+	leave_owner(du);
+	du->owner = owner;
+	owner->n_guests += owner != du;
+	owner->n_pool_clients += du->n_clients;
+	memset(du->pools, 0, sizeof du->pools);
 }
 
 /* Takes what the configuration says now; old pools of another cluster age out by their time-outs. */
@@ -160,6 +189,7 @@ static bool resolve(struct dbuser *du, const struct config *cfg, struct pgerr *e
 	du->db_clients = limit_get(LIMIT_DATABASE_CLIENTS, du->database, strlen(du->database));
 	set_identity(du, identity_of(cfg, conf, du->database, dbname, du->server_user));
 	dbuser_follow_orders(du);
+	set_owner(du, conf->user);
 	return true;
 }
 
@@ -176,7 +206,7 @@ static void dbuser_free(struct dbuser *du)
 	mem_free(du);
 }
 
-struct dbuser *dbuser_get(struct worker *w, struct str database, struct str user, struct pgerr *err)
+static struct dbuser *find_or_add(struct worker *w, struct str database, struct str user, struct pgerr *err)
 {
 	size_t key_len = database.n + user.n + 2;
 	char *key = mem_zalloc(key_len);
@@ -199,6 +229,12 @@ struct dbuser *dbuser_get(struct worker *w, struct str database, struct str user
 		}
 	}
 	mem_free(key);
+	return du;
+}
+
+struct dbuser *dbuser_get(struct worker *w, struct str database, struct str user, struct pgerr *err)
+{
+	struct dbuser *du = find_or_add(w, database, user, err);
 	if (du && du->gone) {
 		set_no_such_database(err, du->database);
 		return NULL;
@@ -206,12 +242,24 @@ struct dbuser *dbuser_get(struct worker *w, struct str database, struct str user
 	return du;
 }
 
+void dbuser_client_came(struct dbuser *du)
+{
+	du->n_clients++;
+	du->owner->n_pool_clients++;
+}
+
+void dbuser_client_left(struct dbuser *du)
+{
+	du->n_clients--;
+	du->owner->n_pool_clients--;
+}
+
 const struct catalog *dbuser_catalog(struct dbuser *du, bool *proved)
 {
 	uint64_t version = du->catalog_version;
 	*proved = dbfacts_refresh(du->facts, &du->catalog_version, &du->catalog);
 	if (UNLIKELY(version != du->catalog_version) && du->catalog)
-		du->reads_sequences |= catalog_reads_sequences(du->catalog);
+		du->owner->reads_sequences |= catalog_reads_sequences(du->catalog);
 	return du->catalog;
 }
 
@@ -314,6 +362,32 @@ void dbusers_reconfigure(struct worker *w)
 	}
 }
 
+/* Where reads go to replicas, these get their share before the first one comes too. */
+static void fill(struct worker *w, const struct conf_database *conf)
+{
+	struct pgerr err;
+	struct dbuser *du = dbuser_get(w, str_of(conf->name), str_of(conf->user), &err);
+	if (!du || config_min_pool_size(du->config, conf, du->pool_user) <= 0)
+		return;
+	const struct cluster *cluster = du->db->cluster;
+	bool replicas = config_routing(du->config, conf, du->conf_user, NULL).route != ROUTE_MODE_PRIMARY;
+	for (unsigned i = 0; i < cluster->n_hosts; i++) {
+		enum host_role role = host_role(&cluster->hosts[i]);
+		if (role == HOST_PRIMARY || (replicas && role == HOST_REPLICA))
+			(void)pool_get(du, &cluster->hosts[i]);
+	}
+}
+
+void dbusers_fill(struct worker *w)
+{
+	const struct config *cfg = w->runtime->config;
+	for (int i = 0; i < cfg->n_databases; i++) {
+		const struct conf_database *conf = &cfg->databases[i];
+		if (conf->user && strcmp(conf->name, "*") != 0 && config_min_pool_size(cfg, conf, NULL) > 0)
+			fill(w, conf);
+	}
+}
+
 static uint64_t idle_limit_us(const struct dbuser *du)
 {
 	const struct config *cfg = du->worker->runtime->config;
@@ -336,11 +410,12 @@ void dbusers_age(struct worker *w, uint64_t now_us)
 	HASH_ITER(hh, w->dbusers, du, next)
 	{
 		uint64_t limit = idle_limit_us(du);
-		if (du->n_clients)
+		if (du->n_clients || du->n_guests)
 			du->last_used_us = now_us;
 		if (!limit || now_us - du->last_used_us < limit)
 			continue;
 		pools_forget(du);
+		leave_owner(du);
 		dbuser_free(du);
 	}
 }

@@ -86,12 +86,12 @@ bool pins_must_discard(const struct client *c, const struct server *s, const str
 {
 	return s->sequences_of && s->sequences_of != c->id && !s->is_replica && !c->seg.open &&
 	       s->tx != MSG_TX_FAILED && !RULE_BROKEN(E3) &&
-	       (c->du->reads_sequences || (seg->pins & (SQL_PIN_SEQUENCE | SQL_PIN_UNKNOWN)));
+	       (c->du->owner->reads_sequences || (seg->pins & (SQL_PIN_SEQUENCE | SQL_PIN_UNKNOWN)));
 }
 
 void pins_end_transaction(struct client *c, struct server *s)
 {
-	bool keeps = c->tx_sequences && c->du->reads_sequences && s->sequences_of == c->id && !s->is_replica &&
+	bool keeps = c->tx_sequences && c->du->owner->reads_sequences && s->sequences_of == c->id && !s->is_replica &&
 	             c->du->pool_mode != POOL_MODE_SESSION;
 	c->tx_sequences = false;
 	if (!keeps) {
@@ -117,7 +117,7 @@ static bool may_end_one(const struct client *c)
 void pins_note_segment(struct client *c, struct server *s)
 {
 	if (c->seg.pins & SQL_PIN_SEQUENCE)
-		c->du->reads_sequences = c->tx_sequences = true;
+		c->du->owner->reads_sequences = c->tx_sequences = true;
 	if (may_move_sequences(c)) {
 		s->sequences_of = c->id;
 		c->tx_sequences = true;

@@ -35,7 +35,7 @@ char plan_isolation(const struct client *c)
 	}
 	if (RULE_BROKEN(C2))
 		return 'c';
-	return c->profile->isolation ? letter_of(c->profile->isolation) : c->du->primary_isolation;
+	return c->profile->isolation ? letter_of(c->profile->isolation) : c->du->owner->primary_isolation;
 }
 
 enum sql_isolation plan_isolation_level(const struct client *c)
@@ -101,7 +101,7 @@ struct route_policy plan_policy(const struct client *c)
 		p.wish = ROUTE_WISH_REPLICA;
 	/* C5: a dump must see unlogged tables and may import its snapshot elsewhere. */
 	/* E5: the facts take PostgreSQL's own names for what they are. */
-	bool odd = c->profile->odd_path || (c->tx_flags & SQL_F_ODD_PATH) || c->du->odd_path;
+	bool odd = c->profile->odd_path || (c->tx_flags & SQL_F_ODD_PATH) || c->du->owner->odd_path;
 	if ((odd && !RULE_BROKEN(E5)) || c->routing.route == ROUTE_MODE_PRIMARY ||
 	    (!RULE_BROKEN(C5) && is_pg_dump(c->application)))
 		p.wish = ROUTE_WISH_PRIMARY;

@@ -9,6 +9,7 @@
  * Nothing here knows the protocol. */
 #include "proxy/pool.h"
 
+#include <limits.h>
 #include <pthread.h>
 #include "base/log.h"
 #include "base/mem.h"
@@ -48,8 +49,8 @@ static struct pool_budget *budget_get(const char *key, size_t key_len)
 	return b;
 }
 
-/* The key names what makes two connections interchangeable: client database and user (they fix the credentials) and
- * the host object itself. */
+/* The key names what makes two connections interchangeable: client database and the pools' owner (they fix the
+ * credentials) and the host object itself. */
 static size_t make_key(char **out, const struct dbuser *du, const struct host *host)
 {
 	size_t n = du->key_len + sizeof host;
@@ -60,8 +61,9 @@ static size_t make_key(char **out, const struct dbuser *du, const struct host *h
 	return n;
 }
 
-static COLD struct pool *find_or_add(struct dbuser *du, struct host *host)
+static COLD struct pool *find_or_add(struct dbuser *guest, struct host *host)
 {
+	struct dbuser *du = guest->owner;
 	struct worker *w = du->worker;
 	struct pool *p;
 	char *key;
@@ -82,7 +84,7 @@ static COLD struct pool *find_or_add(struct dbuser *du, struct host *host)
 		LIST_INSERT_HEAD(&w->pool_list, p, all);
 	}
 	mem_free(key);
-	du->pools[host->index] = p;
+	guest->pools[host->index] = p;
 	return p;
 }
 
@@ -243,7 +245,7 @@ static COLD struct server *idle_by_sequences(struct pool *p, const struct client
 
 static struct server *suitable_idle(struct pool *p, const struct client *c)
 {
-	if (UNLIKELY(c->du->reads_sequences) && !RULE_BROKEN(E3))
+	if (UNLIKELY(c->du->owner->reads_sequences) && !RULE_BROKEN(E3))
 		return idle_by_sequences(p, c);
 	struct server *s, *coldest = NULL;
 	int looks = 0;
@@ -392,7 +394,7 @@ static bool serve_waiters(struct pool *p, struct server *s)
 		client_set_state(c, CLIENT_IDLE); /* it stands in no list now */
 		p->use.waits++;
 		p->use.wait_us += waited;
-		p->du->stats.wait_us += waited;
+		c->du->stats.wait_us += waited;
 		p->worker->stats.total.wait_us += waited;
 		if (relay_server_ready(c, s))
 			return true;
@@ -516,25 +518,29 @@ static bool make_room(struct pool *p, struct evict e)
 	return false;
 }
 
-static bool take_of_database(struct pool *p)
+/* For whom a connection is: who waits may have an unused one of another pool closed, a minimum may not. */
+enum purpose { FOR_CLIENT, FOR_MINIMUM };
+
+static bool take_of_database(struct pool *p, enum purpose why)
 {
 	const struct dbuser *du = p->du;
 	int most = config_max_db_connections(du->config, du->conf, du->pool_user);
 	if (limit_take(&du->db_servers->n, most))
 		return true;
-	return make_room(p, (struct evict){ .db = du->db_servers }) && limit_take(&du->db_servers->n, most);
+	return why == FOR_CLIENT && make_room(p, (struct evict){ .db = du->db_servers }) &&
+	       limit_take(&du->db_servers->n, most);
 }
 
-static bool take_of_user(struct pool *p)
+static bool take_of_user(struct pool *p, enum purpose why)
 {
 	const struct dbuser *du = p->du;
 	int most = config_max_user_connections(du->config, du->conf, config_user(du->config, str_of(du->server_user)));
 	if (limit_take(&du->user_servers->n, most))
 		return true;
-	return make_room(p, (struct evict){ .user = du->user_servers }) && limit_take(&du->user_servers->n, most);
+	return why == FOR_CLIENT && make_room(p, (struct evict){ .user = du->user_servers }) &&
+	       limit_take(&du->user_servers->n, most);
 }
 
-/* One connection more may be opened for the pool; then it is counted. */
 /* PgBouncer's words: that a reserve is needed is a sign that the pool is too small. */
 static void log_reserve(const struct pool *p)
 {
@@ -544,12 +550,13 @@ static void log_reserve(const struct pool *p)
 		log_info(&about, "taking connection from reserve_pool");
 }
 
-static bool budget_take(struct pool *p)
+/* One connection more may be opened for the pool; then it is counted. */
+static bool budget_take(struct pool *p, enum purpose why)
 {
 	if (!limit_take(&p->budget->connections, size_now(p)))
 		return false;
-	if (take_of_database(p)) {
-		if (take_of_user(p)) {
+	if (take_of_database(p, why)) {
+		if (take_of_user(p, why)) {
 			log_reserve(p);
 			return true;
 		}
@@ -630,7 +637,7 @@ void pool_grow(struct pool *p)
 {
 	while (!p->du->paused && count_waiters(p) > p->n_connecting + p->n_checking &&
 	       p->n_connecting < CONNECTING_MAX && may_connect_now(p)) {
-		if (!budget_take(p)) {
+		if (!budget_take(p, FOR_CLIENT)) {
 			if (makes_room(p))
 				return; /* and has called us */
 			if (!ask_for_donation(p))
@@ -767,20 +774,39 @@ static void close_idle(struct server *s, const char *why)
 	server_close(s, why);
 }
 
+/* min_pool_size is for pools with clients on this worker, and for a forced user's, which can be filled before the first
+ * one comes.  Not for what "*" has made up: nobody could say when such pools are of no use any more. */
+static int minimum(const struct pool *p)
+{
+	const struct dbuser *du = p->du;
+	bool always = p->worker->index == 0 && du->conf->user && strcmp(du->conf->name, "*") != 0;
+	if (du->owner != du || (!du->n_pool_clients && !always))
+		return 0;
+	return config_min_pool_size(du->config, du->conf, du->pool_user);
+}
+
+/* All workers' together, pinned ones apart. */
+static int connections(const struct pool *p)
+{
+	return atomic_load_explicit(&p->budget->connections, memory_order_relaxed);
+}
+
 static void close_old(struct pool *p, uint64_t now_us)
 {
 	const struct config *cfg = p->du->config;
 	uint64_t lifetime = config_server_lifetime_us(cfg, p->du->conf, p->du->pool_user);
-	int keep = config_min_pool_size(cfg, p->du->conf, p->du->pool_user);
+	int keep = minimum(p), size = pool_size(p);
+	int most = size ? size + config_reserve_pool_size(cfg, p->du->conf, p->du->pool_user) : INT_MAX;
 	struct server *s, *next;
 	for (s = TAILQ_FIRST(&p->idle); s; s = next) {
 		next = TAILQ_NEXT(s, link);
-		bool spare = (int)(p->n_idle + p->n_others) > keep;
 		if (server_is_outdated(s))
 			close_idle(s, "replaced");
 		else if (lifetime && now_us - s->connected_us >= lifetime)
 			close_idle(s, "server lifetime over");
-		else if (spare && cfg->server_idle_timeout_us &&
+		else if (connections(p) > most)
+			close_idle(s, "too many servers in the pool"); /* a reload has made it smaller */
+		else if (connections(p) > keep && cfg->server_idle_timeout_us &&
 		         now_us - s->idle_since_us >= cfg->server_idle_timeout_us)
 			close_idle(s, "server idle timeout");
 	}
@@ -818,9 +844,9 @@ static void time_out_waiter(struct client *c, uint64_t limit_us)
 	client_close(c, &err, "query_wait_timeout");
 }
 
-static uint64_t wait_limit_us(const struct pool *p, const struct client *c)
+static uint64_t wait_limit_us(const struct client *c)
 {
-	const struct dbuser *du = p->du;
+	const struct dbuser *du = c->du;
 	return config_query_wait_timeout_us(du->config, du->conf, du->conf_user, c->conf_app);
 }
 
@@ -830,7 +856,7 @@ static struct client *first_expired(const struct pool *p, uint64_t now_us)
 	struct client *c;
 	TAILQ_FOREACH(c, &p->waiters, wait)
 	{
-		uint64_t limit = wait_limit_us(p, c);
+		uint64_t limit = wait_limit_us(c);
 		if (limit && now_us - c->wait_since_us >= limit)
 			return c;
 	}
@@ -843,7 +869,7 @@ static void expire_waiters(struct pool *p, uint64_t now_us)
 	uint64_t notify = p->du->config->query_wait_notify_us;
 	struct client *c;
 	while ((c = first_expired(p, now_us)))
-		time_out_waiter(c, wait_limit_us(p, c));
+		time_out_waiter(c, wait_limit_us(c));
 	for (c = TAILQ_FIRST(&p->waiters); notify && c;) {
 		if (now_us - c->wait_since_us >= notify)
 			client_notify_waiting(c);
@@ -851,16 +877,15 @@ static void expire_waiters(struct pool *p, uint64_t now_us)
 	}
 }
 
-/* In use by somebody, or was a moment ago: only such pools are kept at min_pool_size. */
 static void keep_minimum(struct pool *p)
 {
-	int keep = config_min_pool_size(p->du->config, p->du->conf, p->du->pool_user);
+	int keep = minimum(p);
 	enum host_role role = host_role(p->host);
-	if (role != HOST_PRIMARY && role != HOST_REPLICA)
+	if ((role != HOST_PRIMARY && role != HOST_REPLICA) || p->du->paused)
 		return;
-	while ((int)(p->n_idle + p->n_others) < keep && may_connect_now(p)) {
+	while (connections(p) < keep && p->n_connecting < CONNECTING_MAX && may_connect_now(p)) {
 		unsigned before = p->n_others;
-		if (!budget_take(p))
+		if (!budget_take(p, FOR_MINIMUM))
 			return;
 		server_open(p);
 		if (p->n_others <= before)

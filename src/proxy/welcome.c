@@ -21,7 +21,10 @@ void relay_welcome(struct client *c)
 		client_welcome(c, status);
 		return;
 	}
-	c->seg = (struct client_segment){ .role = ROLE_PRIMARY, .welcome = true, .consistency = CONSISTENCY_EVENTUAL };
+	c->seg = (struct client_segment){ .role = ROLE_PRIMARY,
+		                          .welcome = true,
+		                          .started_us = loop_now_us(c->worker->loop),
+		                          .consistency = CONSISTENCY_EVENTUAL };
 	/* Without a primary a replica says the same of these settings; reads shall go on. */
 	if (!cluster_primary(c->du->db->cluster) && cluster_count_role(c->du->db->cluster, HOST_REPLICA))
 		c->seg.role = ROLE_REPLICA;

@@ -247,6 +247,8 @@ static void on_tick(struct loop_timer *t)
 		tick_clients(w, now);
 	if (w->ticks % AGE_TICKS == 0 && w->index == 0 && w->runtime->config->max_memory_bytes)
 		look_at_memory();
+	if (w->ticks % AGE_TICKS == 0 && w->index == 0)
+		dbusers_fill(w);
 	if (w->ticks % AGE_TICKS == 0)
 		dbusers_age(w, now);
 	wake_role_waiters(w);

@@ -122,6 +122,108 @@ def test_a_forced_users_pool_is_its_own(pgweir):
         assert "D 3" in third.brief_until_ready()
 
 
+def test_clients_of_a_forced_user_share_its_pool(pgweir):
+    """Whoever they are; SHOW POOLS has the pool once, SHOW USERS and SHOW CLIENTS have who has come."""
+    proxy = pgweir(databases={"forced": "dbname=postgres user=postgres pool_size=1"}, settings={"route": "primary", "query_wait_timeout": 60})
+    with proxy.connect("plain_user", "forced") as first, proxy.connect("scram_user", "forced") as second, \
+            proxy.connect("postgres", "forced") as third:
+        first.query("begin; select txid_current()")
+        for other in (second, third):
+            other.send(query("select current_user"))
+            assert other.nothing_comes()
+        first.query("set local work_mem = '5MB'; set application_name = 'first'; commit")
+        assert "D postgres" in second.brief_until_ready() and "D postgres" in third.brief_until_ready()
+        backends = {client.value("select pg_backend_pid()") for client in (first, second, third)}
+        assert len(backends) == 1
+        assert second.value("show application_name") != "first" and first.value("show application_name") == "first"
+        pool, = [row for row in proxy.admin("SHOW POOLS") if row["database"] == "forced"]
+        assert (pool["user"], pool["cl_active"], pool["sv_idle"]) == ("postgres", "3", "1")
+        assert {row["user"] for row in proxy.admin("SHOW CLIENTS") if row["database"] == "forced"} == {"plain_user", "scram_user", "postgres"}
+        users = {row["name"]: row for row in proxy.admin("SHOW USERS")}
+        assert [users[name]["current_client_connections"] for name in ("plain_user", "scram_user")] == ["1", "1"]
+        assert users["postgres"]["current_connections"] == "1" and users["plain_user"]["current_connections"] == "0"
+
+
+def test_a_forced_user_that_changes(pgweir):
+    """A reload gives the clients that are there the new one's pool, and back."""
+    proxy = pgweir(databases={"forced": "dbname=postgres user=postgres"}, settings={"route": "primary", "pool_idle_timeout": 1})
+    with proxy.connect("scram_user", "forced") as first, proxy.connect("postgres", "forced") as second:
+        for who in ("plain_user", "postgres", None, "plain_user"):
+            proxy.sections["databases"]["forced"] = f"dbname=postgres user={who}" if who else "dbname=postgres"
+            proxy.reload()
+            assert first.value("select current_user") == (who or "scram_user")
+            assert second.value("select current_user") == (who or "postgres")
+            wait_until(lambda: {row["user"] for row in servers(proxy, database="forced")} == ({who} if who else {"scram_user", "postgres"}),
+                       "the others' connections are gone")
+        pools = {row["user"]: row["cl_active"] for row in proxy.admin("SHOW POOLS") if row["database"] == "forced"}
+        assert pools["plain_user"] == "2"
+    wait_until(lambda: not [row for row in proxy.admin("SHOW CLIENTS") if row["database"] == "forced"], "they have left")
+
+
+def idle(proxy, **fields):
+    return len(servers(proxy, state="idle", **fields))
+
+
+def test_a_forced_users_pool_is_filled_before_anybody_comes(pgweir):
+    """min_pool_size, on each server that clients are sent to; a pause lasts, and what is paused is not filled."""
+    proxy = pgweir(databases={"forced": "dbname=postgres user=postgres min_pool_size=3", "own": "dbname=postgres min_pool_size=2"})
+    wait_until(lambda: idle(proxy, database="forced") == 6, "three to the primary, three to the replica")
+    assert not servers(proxy, database="own")
+    proxy.admin("PAUSE forced")
+    assert not servers(proxy, database="forced")
+    with proxy.connect(database="own") as client:
+        wait_until(lambda: idle(proxy, database="own") == 2, "as soon as it has a client")
+        assert client.value("select 1") == "1"
+        assert not servers(proxy, database="forced")
+        proxy.admin("RESUME forced")
+        wait_until(lambda: idle(proxy, database="forced") == 6, "filled again")
+    proxy.reload(server_idle_timeout=1)
+    wait_until(lambda: not servers(proxy, database="own"), "nobody uses it")
+    assert len(servers(proxy, database="forced")) == 6
+
+
+def test_min_pool_size_is_of_all_workers(pgweir):
+    proxy = pgweir(settings={"min_pool_size": 3, "workers": 2, "route": "primary", "server_idle_timeout": 1})
+    clients = [proxy.connect() for _ in range(4)]
+    for client in clients:  # on both workers
+        client.query("begin; select txid_current()")
+    for client in clients:
+        client.query("commit")
+    wait_until(lambda: len(servers(proxy, database="postgres")) == 3, "one too many goes")
+    for client in clients:
+        assert client.value("select 1") == "1"
+        client.close()
+
+
+def test_min_pool_size_closes_nothing_of_others(pgweir):
+    """Two pools under one limit, both below their minimum: neither takes from the other without somebody who waits."""
+    proxy = pgweir(settings={"route": "primary", "min_pool_size": 4, "max_user_connections": 5},
+                   databases={"a": "dbname=postgres", "b": "dbname=template1"})
+    with proxy.connect(database="a") as first, proxy.connect(database="b") as second:
+        wait_until(lambda: len(servers(proxy)) == 5, "as many as there may be")
+        for client in (first, second):
+            assert client.value("select 1") == "1"
+        mark = proxy.mark()
+        wait_until(lambda: int(proxy.admin("SHOW STATS_TOTALS")[0]["query_count"]) >= 0 and first.value("select 1") == "1" and idle(proxy) == 5,
+                   "time passes")
+        assert "makes room" not in proxy.log_text()[mark:]
+
+
+def test_a_pool_that_a_reload_makes_smaller(pgweir):
+    proxy = pgweir(settings={"route": "primary", "default_pool_size": 5, "reserve_pool_size": 1})
+    clients = [proxy.connect() for _ in range(5)]
+    for client in clients:
+        client.query("begin; select txid_current()")
+    for client in clients:
+        client.query("commit")
+    assert idle(proxy, database="postgres") == 5
+    proxy.reload(default_pool_size=2)
+    wait_until(lambda: idle(proxy, database="postgres") == 3, "the rest goes, but for the reserve")
+    for client in clients:
+        assert client.value("select 1") == "1"
+        client.close()
+
+
 def test_replication_waits_for_a_primary(pgweir, cluster):
     """At start the servers' roles are not known yet; and without a primary there is an error in the end."""
     proxy = pgweir(hosts=[cluster.standby.port], settings={"failover_timeout": "1s"})
@@ -205,11 +307,12 @@ def test_connections_used_once(pgweir):
         wait_until(lambda: not servers(proxy), "no server connection is kept")
 
 
+@pytest.mark.parametrize("star", ["dbname=postgres", "dbname=postgres min_pool_size=2", "dbname=postgres user=postgres min_pool_size=2"])
 @pytest.mark.parametrize("pool_idle_timeout, database", [(0, "made_up"), (1, "named")])
-def test_what_is_not_used_is_forgotten(pgweir, pool_idle_timeout, database):
+def test_what_is_not_used_is_forgotten(pgweir, pool_idle_timeout, database, star):
     """autodb_idle_timeout for what "*" made, pool_idle_timeout for every pool; statistics go with it."""
     proxy = pgweir(settings={"autodb_idle_timeout": 1, "pool_idle_timeout": pool_idle_timeout, "server_idle_timeout": 1},
-                   databases={"*": "dbname=postgres", "named": "dbname=postgres", "stays": "dbname=postgres"})
+                   databases={"*": star, "named": "dbname=postgres", "stays": "dbname=postgres"})
 
     def pools():
         return {row["database"] for row in proxy.admin("SHOW POOLS")}

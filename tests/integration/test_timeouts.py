@@ -62,6 +62,32 @@ def test_waiting_for_a_server_ends(pgweir, scope):
         assert first.query("commit").tags == ["COMMIT"]  # the other one's server is not touched
 
 
+@pytest.mark.parametrize("waits_for", ["server", "primary", "greeting"])
+def test_a_query_that_waits_is_timed_out_too(pgweir, cluster, waits_for):
+    """As in PgBouncer: query_timeout is from when it was asked, and a login that waits for a server is held to it."""
+    settings = {"query_timeout": 1, "query_wait_timeout": 0, "failover_timeout": "300s", "default_pool_size": 1, "route": "primary"}
+    proxy = pgweir(hosts=[cluster.standby.port] if waits_for == "primary" else None, settings=settings,
+                   users={"plain_user": "query_timeout=300"}, databases={"forced": "dbname=postgres user=postgres"})
+    if waits_for == "primary":
+        with pytest.raises(PgError) as refused:
+            proxy.connect(database="forced")
+        fields = refused.value.fields
+        proxy.value = lambda *_: None  # there is no primary to ask when the proxy ends
+    else:
+        with proxy.connect("plain_user", "forced") as busy:
+            waiting = proxy.connect(database="forced") if waits_for == "server" else None
+            busy.query("begin; select txid_current()")
+            if waiting:
+                waiting.send(query("select 1"))
+                fields = last_error(waiting)
+            else:  # settings that nobody has come with yet
+                with pytest.raises(PgError) as refused:
+                    proxy.connect(database="forced", datestyle="German")
+                fields = refused.value.fields
+            assert busy.query("commit").tags == ["COMMIT"]
+    assert (fields["C"], fields["M"], fields["S"]) == ("57014", "query_timeout", "FATAL")
+
+
 def test_login_ends(pgweir):
     proxy = pgweir(settings={"client_login_timeout": 1})
     with socket.create_connection(("127.0.0.1", proxy.port), 60) as silent:
