@@ -64,8 +64,9 @@ struct host {
 	 * must not be used on (B3). */
 	_Atomic uint32_t address_epoch;
 	_Atomic uint32_t timeline; /* 0: unknown */
-	/* A4: while in recovery, pg_snapshot_xmax() as last sampled; after a promotion it stays as it was.  0: none. */
-	_Atomic uint64_t recovery_xmax;
+	/* A4: of the server's shared memory; another one after each crash and restart.  0: not known.  Set at each
+	 * login of the monitor. */
+	_Atomic uint64_t instance;
 	/* B1: what this standby has shown by a round r of at least shown_from, the primary shows too if
 	 * shown_round > r.  shown_round 0: not known. */
 	_Atomic uint64_t shown_round, shown_from;

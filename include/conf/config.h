@@ -58,6 +58,7 @@ enum conf_sslmode { /* in libpq's order: a greater one asks for more */
 	X(enum consistency, transaction_consistency)                                                                   \
 	X(enum transaction_reads, transaction_reads)                                                                   \
 	X(bool, transaction_replay)                                                                                    \
+	X(bool, ask_commit_outcome)                                                                                    \
 	X(uint64_t, replica_wait_us)                                                                                   \
 	X(uint64_t, max_replica_lag_us)
 
@@ -192,7 +193,7 @@ struct config {
 	enum route_mode route;
 	enum consistency consistency, transaction_consistency;
 	enum transaction_reads transaction_reads;
-	bool transaction_replay;
+	bool transaction_replay, ask_commit_outcome;
 	uint64_t replica_wait_us, max_replica_lag_us;
 	struct conf_list read_only_functions, write_functions;
 	bool allow_route_hints;

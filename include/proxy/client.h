@@ -7,8 +7,8 @@
  * reaped
  *
  * Who is where: every client stands on worker->clients. WAIT_FRESH: also on worker->fresh_wait; WAIT_PRIMARY,
- * WAIT_QUIET: on worker->role_wait; WAIT_SERVER: on pool->waiters.  ACTIVE: a segment is with c->srv.  IDLE with
- * c->srv: inside a transaction, between segments.
+ * WAIT_QUIET: on worker->role_wait; WAIT_SERVER: on pool->waiters.  WAIT_OUTCOME: on none.  ACTIVE: a segment is with
+ * c->srv.  IDLE with c->srv: inside a transaction, between segments.
  *
  * Input:   c->in   | emitted: sent, kept for a repetition | not yet looked at |
  *                  head                                                       tail
@@ -35,6 +35,7 @@
 struct application;
 struct dbfacts;
 struct dbuser;
+struct lostcommit;
 struct params;
 struct pool;
 struct routing_scope;
@@ -54,6 +55,7 @@ struct worker;
 	X(WAIT_PRIMARY, "waits for a primary to appear")                                                               \
 	X(WAIT_QUIET, "waits until no load of facts is in its statement's way")                                        \
 	X(WAIT_SERVER, "waits in a pool's queue")                                                                      \
+	X(WAIT_OUTCOME, "the answer to its COMMIT was lost; another server is asked for it")                           \
 	X(ACTIVE, "a segment is with a server")                                                                        \
 	X(LOCAL, "talks to the console")                                                                               \
 	X(RAW, "replication: bytes pass through")                                                                      \
@@ -109,6 +111,7 @@ struct client_segment {
 	bool makes_state;      /* leaves a cursor, savepoint, portal or setting in its transaction */
 	bool shows_time;       /* of the transaction (C1) */
 	bool harmless;         /* proved reads only, or the end of its transaction: may run twice */
+	bool asks_xid;         /* a COMMIT with the question for the transaction's id in front (lostcommit.h) */
 	bool done_rows;        /* as shown_rows, counting what is held back */
 	uint8_t unnamed;       /* enum unnamed_way */
 	uint16_t done_msgs;    /* as shown_msgs, counting what is held back */
@@ -209,6 +212,7 @@ struct client {
 	struct routing_scope *scopes;        /* owned: what the open transaction's SET pgweir.* may have to take back */
 	struct conf_routing routing;         /* effective for the session; everything set */
 	const struct conf_application *conf_app; /* borrowed from du->config; may be NULL */
+	struct lostcommit *lost;                 /* owned or NULL (lostcommit.h) */
 	struct client_login *login;              /* owned; only until logged in */
 	struct local_session *local;             /* owned by the console's handler */
 	struct pgerr *failure;                   /* owned: of our own step, for what the client is told; NULL mostly */

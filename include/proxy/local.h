@@ -12,4 +12,7 @@ bool local_reject(struct client *c, enum segment_end end, const struct pgerr *er
 /* The transaction status that ReadyForQuery says for this client. */
 char local_tx_status(const struct client *c);
 
+/* The transaction is over, whichever way; nothing of it is with a server any more. */
+void local_forget_transaction(struct client *c, bool committed);
+
 #endif

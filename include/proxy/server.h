@@ -86,6 +86,7 @@ enum {
 	REQF_BACK = 1 << 16, /* puts back what was reset (E7) */
 	REQF_NOT_READY = 1 << 17, /* its ReadyForQuery is not the client's: that of what puts back is */
 	REQF_FAILS = 1 << 18,     /* an error is expected, and the client knows of it already */
+	REQF_XID = 1 << 19,       /* its row is the transaction's id (lostcommit.h) */
 };
 
 struct request {

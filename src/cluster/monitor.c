@@ -268,6 +268,7 @@ void monitor_start(const struct monitor_options *options)
 	cluster_set_monitor(m->loop, on_wake);
 	dbfacts_loader_start(m);
 	auth_query_start(m);
+	outcome_start(m);
 	int error = pthread_create(&m->thread, NULL, run, m);
 	if (error) {
 		log_fatal(NULL, "could not start the monitor's thread: %s", strerror(error));
@@ -302,6 +303,7 @@ void monitor_stop(void)
 	loop_turn(m->loop, LOOP_POLL); /* orders that came late; now nobody can post another */
 	dbfacts_loader_stop();
 	auth_query_stop();
+	outcome_stop();
 	monitor_free(m);
 }
 

@@ -47,7 +47,7 @@ static const char settings[] =
 	" pg_current_snapshot()::text;"
 #define HELLO_TAIL                                                                                                     \
 	"SELECT (pg_control_system()).system_identifier, (pg_control_init()).wal_block_size,"                          \
-	" (pg_control_init()).bytes_per_wal_segment"
+	" (pg_control_init()).bytes_per_wal_segment, " MONITOR_INSTANCE_SQL
 /* From 17 on a message can be flushed by itself; before, only a commit flushes, which costs a transaction id. */
 #define NUDGE_17_SQL  "PREPARE pgweir_nudge AS SELECT pg_logical_emit_message(false, 'pgweir', '', true);"
 #define NUDGE_OLD_SQL "PREPARE pgweir_nudge AS SELECT pg_logical_emit_message(true, 'pgweir', '');"
@@ -177,12 +177,18 @@ static uint64_t get_u64(const PGresult *res, int column)
 	return is_null(res, column) ? 0 : strtoull(PQgetvalue(res, 0, column), NULL, 10);
 }
 
+static uint64_t get_i64(const PGresult *res, int column)
+{
+	return is_null(res, column) ? 0 : (uint64_t)strtoll(PQgetvalue(res, 0, column), NULL, 10);
+}
+
 static void got_hello(struct mon_host *h, const PGresult *res, uint64_t now_us)
 {
 	h->facts.system_identifier = get_u64(res, 0);
 	h->facts.sizes.block_bytes = (uint32_t)get_u64(res, 1);
 	h->facts.sizes.segment_bytes = (uint32_t)get_u64(res, 2);
 	h->facts.timeline = 0;
+	atomic_store_explicit(&h->host->instance, get_i64(res, 3), memory_order_release);
 	/* From here on the server has not restarted: B3 counts from the login of this connection. */
 	standby_on_connect(h->standby, cluster_round(h->mc->c));
 	mon_early_forget(h);
@@ -200,6 +206,14 @@ static uint32_t standby_timeline(const struct mon_host *h, uint32_t received, ui
 	return h->facts.timeline > checkpoint ? h->facts.timeline : checkpoint;
 }
 
+/* A4: only as a standby of the primary whose timeline it is on. */
+static void note_recovery(struct mon_host *h, uint64_t xmax)
+{
+	const struct mon_host *primary = h->mc->last_primary;
+	bool follows = primary && primary != h && h->facts.timeline && primary->facts.timeline == h->facts.timeline;
+	h->recovered = (struct mon_recovered){ follows ? primary->host : NULL, h->facts.timeline, xmax };
+}
+
 static void got_probe(struct mon_host *h, const PGresult *res, uint64_t now_us)
 {
 	struct mon_facts *f = &h->facts;
@@ -215,7 +229,7 @@ static void got_probe(struct mon_host *h, const PGresult *res, uint64_t now_us)
 		                      memory_order_release);
 	if (f->in_recovery) {
 		f->timeline = standby_timeline(h, (uint32_t)get_u64(res, 4), (uint32_t)get_u64(res, 5));
-		atomic_store_explicit(&h->host->recovery_xmax, get_u64(res, 6), memory_order_release);
+		note_recovery(h, get_u64(res, 6));
 	} else {
 		/* B7: only the WAL file's name tells at once; the control file needs a checkpoint. */
 		f->timeline = is_null(res, 3) ? 0 : (uint32_t)strtoul(PQgetvalue(res, 0, 3), NULL, 16);
@@ -362,7 +376,7 @@ static void on_ready(struct dbconn *conn)
 static const struct dbconn_ops ops = { .on_ready = on_ready, .on_result = on_result, .on_failed = on_failed };
 
 /* monitor_dbname, or the database that names the cluster where there is none of that name. */
-static struct monitor_login login_of(struct mon_host *h)
+struct monitor_login mon_host_login(struct mon_host *h)
 {
 	struct monitor_login login = monitor_login_merge(&h->mc->m->identity.login, &h->mc->fallback.login);
 	if (strcmp(h->conn.sqlstate, "3D000") == 0)
@@ -389,7 +403,7 @@ static void connect_to_address(struct mon_host *h, uint64_t now_us)
 		.host = h->host->name,
 		.addr = &h->addresses.addr[h->address],
 		.port = h->host->port,
-		.login = login_of(h),
+		.login = mon_host_login(h),
 		.tls = m->identity.tls,
 		.options = settings,
 	};

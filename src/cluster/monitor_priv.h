@@ -55,6 +55,13 @@ struct mon_facts {
 	uint64_t replay_age_us;
 };
 
+/* A4: what it was while in recovery; stays after a promotion. */
+struct mon_recovered {
+	const struct host *followed; /* borrowed, for ever: the primary then; NULL: not seen in recovery */
+	uint32_t timeline;
+	uint64_t xmax; /* pg_snapshot_xmax(): of the ids below it has heard */
+};
+
 struct mon_host {
 	struct mon_cluster *mc;  /* borrowed */
 	struct host *host;       /* borrowed, for ever */
@@ -78,6 +85,7 @@ struct mon_host {
 	bool nudge_refused;
 	bool other_dbname; /* monitor_dbname does not exist there: the database's own is tried */
 	struct mon_facts facts;
+	struct mon_recovered recovered;
 	/* B1, of a standby: commits that it shows and the primary did not in the snapshot of early_round, seen at
 	 * early_since_us. */
 	struct early_ids early;
@@ -141,7 +149,19 @@ void dbfacts_distrust(struct cluster *c);     /* another primary: what was read 
 void auth_query_start(struct monitor *m); /* as for the facts */
 void auth_query_stop(void);
 
+/* --- outcome.c --- */
+void outcome_start(struct monitor *m); /* as for the facts */
+void outcome_stop(void);
+
+/* Tells one life of a server's shared memory from another: all processes are started anew after a crash.  NULL for a
+ * role without pg_read_all_stats. */
+#define MONITOR_INSTANCE_SQL                                                                                           \
+	"(SELECT hashtextextended(concat_ws('/', extract(epoch FROM pg_postmaster_start_time()), a.pid,"               \
+	" extract(epoch FROM a.backend_start)), 0) FROM pg_stat_get_activity(NULL) AS a"                               \
+	" WHERE a.backend_type = 'checkpointer' AND a.backend_start IS NOT NULL)"
+
 /* --- monitor_host.c --- */
+struct monitor_login mon_host_login(struct mon_host *h); /* borrows */
 void mon_host_init(struct mon_host *h, struct mon_cluster *mc, unsigned index);
 void mon_host_turn(struct mon_host *h, uint64_t now_us); /* deadlines, attempts, probes; may lose the connection */
 void mon_host_reconnect(struct mon_host *h, const char *why);

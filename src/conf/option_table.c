@@ -252,6 +252,11 @@ const struct conf_option conf_option_table[] = {
 	{ "transaction_replay", IN(ROUTING), OPT_BOOL, GLOBAL(bool, transaction_replay),
 	  ROUTES(bool, transaction_replay, ROUTING), .default_text = "0",
 	  .help = "Repeat a read-write transaction on the new primary when its server was lost." },
+	{ "ask_commit_outcome", IN(ROUTING), OPT_BOOL, GLOBAL(bool, ask_commit_outcome),
+	  ROUTES(bool, ask_commit_outcome, ROUTING), .default_text = "0",
+	  .help = "Ask for the id of each transaction that has written, with its COMMIT, so that the client can be "
+	          "told what "
+	          "became of it when its server was lost before the answer. transaction_replay does so too." },
 	{ "replica_wait", IN(ROUTING), OPT_DURATION, GLOBAL(uint64_t, replica_wait_us),
 	  ROUTES(uint64_t, replica_wait_us, ROUTING_AND_HINT), .default_text = "10ms", RANGE(0, 60 * SEC),
 	  .help = "How long a read waits for a replica to catch up before it goes to the primary." },

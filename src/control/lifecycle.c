@@ -204,6 +204,7 @@ static bool may_finish(const struct client *c)
 	case CLIENT_WAIT_SERVER:
 		return c->tx != CTX_NONE;
 	case CLIENT_ACTIVE:
+	case CLIENT_WAIT_OUTCOME:
 	case CLIENT_LOCAL:
 		return true;
 	case CLIENT_STARTUP:

@@ -66,7 +66,7 @@ static void put_tls(struct show_rows *r, const struct stream *s)
 static bool is_waiting(const struct client *c)
 {
 	return c->state == CLIENT_WAIT_SERVER || c->state == CLIENT_WAIT_FRESH || c->state == CLIENT_WAIT_PRIMARY ||
-	       c->state == CLIENT_WAIT_QUIET || c->state == CLIENT_WELCOME;
+	       c->state == CLIENT_WAIT_QUIET || c->state == CLIENT_WAIT_OUTCOME || c->state == CLIENT_WELCOME;
 }
 
 static const char *client_state_text(const struct client *c)

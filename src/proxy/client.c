@@ -11,6 +11,7 @@
 #include "proxy/database.h"
 #include "proxy/limits.h"
 #include "proxy/local.h"
+#include "proxy/lostcommit.h"
 #include "proxy/measure.h"
 #include "proxy/params.h"
 #include "proxy/plan.h"
@@ -34,7 +35,9 @@ static const char *const state_names[CLIENT_STATE_COUNT] = {
 const char *client_state_name(enum client_state state) { return state_names[state]; }
 
 #define BIT(id) (1u << CLIENT_##id)
-#define WORKING (BIT(IDLE) | BIT(WAIT_FRESH) | BIT(WAIT_PRIMARY) | BIT(WAIT_QUIET) | BIT(WAIT_SERVER) | BIT(ACTIVE))
+#define WORKING                                                                                                        \
+	(BIT(IDLE) | BIT(WAIT_FRESH) | BIT(WAIT_PRIMARY) | BIT(WAIT_QUIET) | BIT(WAIT_SERVER) | BIT(ACTIVE) |          \
+	 BIT(WAIT_OUTCOME))
 /* Which states may follow which; any may become CLOSING. */
 static const unsigned legal_edges[CLIENT_STATE_COUNT] = {
 	[CLIENT_STARTUP] = BIT(TLS) | BIT(AUTH) | BIT(CANCEL),
@@ -47,6 +50,7 @@ static const unsigned legal_edges[CLIENT_STATE_COUNT] = {
 	[CLIENT_WAIT_QUIET] = WORKING,
 	[CLIENT_WAIT_SERVER] = WORKING,
 	[CLIENT_ACTIVE] = WORKING,
+	[CLIENT_WAIT_OUTCOME] = BIT(IDLE),
 };
 
 void client_set_state(struct client *c, enum client_state state)
@@ -198,6 +202,7 @@ static void process_once(struct client *c)
 	case CLIENT_WAIT_PRIMARY:
 	case CLIENT_WAIT_QUIET:
 	case CLIENT_WAIT_SERVER:
+	case CLIENT_WAIT_OUTCOME:
 	case CLIENT_CANCEL:
 	case CLIENT_CLOSING:
 	case CLIENT_STATE_COUNT:
@@ -370,6 +375,7 @@ void client_close(struct client *c, const struct pgerr *err, const char *why)
 	}
 	stream_close(&c->stream);
 	client_login_free(c);
+	lostcommit_free(c);
 	client_stmts_deinit(&c->stmts, &w->texts);
 	sqlprep_clear_client(c);
 	shape_unref(c->seg.shape);

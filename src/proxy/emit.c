@@ -6,6 +6,7 @@
 #include "emit_priv.h"
 #include "proxy/columns.h"
 #include "proxy/database.h"
+#include "proxy/lostcommit.h"
 #include "proxy/params.h"
 #include "proxy/pins.h"
 #include "proxy/plan.h"
@@ -1012,6 +1013,15 @@ static bool try_shared(struct client *c, struct server *s, const struct segment 
 	return true;
 }
 
+/* Its answer must come before the server looks at the COMMIT, hence the Flush. */
+static void put_question_of_xid(struct emit *e)
+{
+	lostcommit_note_asked(e->c, e->s);
+	inject_text(e, "SELECT pg_catalog.pg_current_xact_id_if_assigned()", REQF_PRELUDE | REQF_XID);
+	ww_begin(&e->ww, MSG_FLUSH); /* no entry in the queue: it is not the client's */
+	ww_end(&e->ww);
+}
+
 static bool begins_with_parse(const struct segment *seg) { return seg->msgs[0].type == MSG_PARSE; }
 
 /* The general way. */
@@ -1039,6 +1049,8 @@ static enum emit_result put_segment(struct client *c, struct server *s, struct s
 		c->seg.checking = seg->len;
 		return emit_finish(&e) == EMIT_SENT ? EMIT_CHECKS : EMIT_BROKEN;
 	}
+	if (lostcommit_is_asked(c, s, seg))
+		put_question_of_xid(&e);
 	for (unsigned i = 0; i < seg->n; i++)
 		emit_message(&e, seg, i, p);
 	return emit_finish(&e);
@@ -1058,7 +1070,8 @@ enum emit_result emit_segment(struct client *c, struct server *s, struct segment
 {
 	const uint8_t *p = buf_head(&c->in) + c->emitted;
 	bool discards = pins_must_discard(c, s, seg);
-	if (is_plain(c, s) && !discards && !may_use_names(seg) && !(seg->flags & SQL_F_SETS)) {
+	if (is_plain(c, s) && !discards && !may_use_names(seg) && !(seg->flags & SQL_F_SETS) &&
+	    !lostcommit_is_asked(c, s, seg)) {
 		if (seg->n == 1 && seg->end == SEGMENT_QUERY)
 			return send_query(c, s, seg, p);
 		if (seg->known && begins_with_parse(seg)) {

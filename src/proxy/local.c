@@ -47,7 +47,7 @@ char local_tx_status(const struct client *c)
 
 /* --- what the statement does --- */
 
-static void forget_transaction(struct client *c, bool committed)
+void local_forget_transaction(struct client *c, bool committed)
 {
 	c->tx = CTX_NONE;
 	c->begin = (struct sql_begin){ 0 };
@@ -141,7 +141,7 @@ static struct answer perform(struct client *c, const struct segment *seg)
 	case SQL_COMMIT:
 	case SQL_ROLLBACK:
 		a.tag = c->tx == CTX_LOST || stmt->verb == SQL_ROLLBACK ? "ROLLBACK" : "COMMIT";
-		forget_transaction(c, strcmp(a.tag, "COMMIT") == 0);
+		local_forget_transaction(c, strcmp(a.tag, "COMMIT") == 0);
 		c->worker->stats.total.xacts++;
 		c->du->stats.xacts++;
 		break;

@@ -16,6 +16,7 @@
 #include "proxy/database.h"
 #include "proxy/emit.h"
 #include "proxy/local.h"
+#include "proxy/lostcommit.h"
 #include "proxy/measure.h"
 #include "proxy/moving.h"
 #include "proxy/notifiers.h"
@@ -1075,6 +1076,8 @@ void relay_on_server_lost(struct server *s, const char *why)
 		relay_retry(c, ROLE_PRIMARY);
 		return;
 	}
+	if (lostcommit_begin(c, s, &err))
+		return;
 	if (c->seg.welcome || c->pins || s->fatal_shown) {
 		err.severity = PGERR_FATAL;
 		client_close(c, s->fatal_shown ? NULL : &err, why);

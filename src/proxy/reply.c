@@ -20,6 +20,7 @@
 #include "proxy/consistency.h"
 #include "proxy/database.h"
 #include "proxy/emit.h"
+#include "proxy/lostcommit.h"
 #include "proxy/measure.h"
 #include "proxy/moving.h"
 #include "proxy/notifiers.h"
@@ -791,7 +792,8 @@ static bool must_be_whole(const struct server *s, uint8_t type)
 {
 	switch (type) {
 	case MSG_DATA_ROW:
-		return s->client && s->client->seg.after;
+		return s->client &&
+		       (s->client->seg.after || (requests_len(&s->reqs) && requests_at(&s->reqs, 0)->flags & REQF_XID));
 	case MSG_ROW_DESCRIPTION:
 		return s->client && requests_len(&s->reqs) && requests_at(&s->reqs, 0)->flags & REQF_COLUMNS;
 	case MSG_COPY_DATA_OUT:
@@ -823,6 +825,8 @@ static enum outcome on_data_row(struct reply *r, const uint8_t *body, size_t hav
 	const struct request *first = head(r->s);
 	if (c && first && (first->flags & REQF_AFTER))
 		afterstep_row(c, r->s, body, have, len);
+	else if (c && first && (first->flags & REQF_XID))
+		lostcommit_note_xid(c, body, have, len);
 	return partial(r, true);
 }
 
