@@ -115,6 +115,7 @@ bool sqlprep_is_missing(const struct server *s, struct str message);
 /* --- ends --- */
 void sqlprep_init_server(struct server *s);
 void sqlprep_doubt(struct server *s); /* any of its names may be gone */
+void sqlprep_doubt_name(struct server *s, struct str name);
 void sqlprep_clear_server(struct server *s);
 void sqlprep_clear_client(struct client *c);
 void sqlprep_close(struct client *c, struct str name); /* Close of a name, answered here */

@@ -640,8 +640,11 @@ static void emit_close(struct emit *e, const struct segment_msg *m, uint16_t ind
 		client_stmts_close(known);
 	ww_begin(&e->ww, MSG_CLOSE);
 	ww_u8(&e->ww, m->target);
+	/* A backend of its own may have the name as it is, by Parse (is_asked_by_name()) or by what only it knows. */
 	bool untracked = e->c->pins & SQL_PIN_PREPARED && !str_has_prefix(m->name, STR(PSTMT_PREFIX));
-	if (statement && m->name.n && !own && (known || !untracked))
+	if (statement && untracked && known)
+		sqlprep_doubt_name(e->s, m->name);
+	if (statement && m->name.n && !own && !untracked)
 		ww_str(&e->ww, STR(NO_STATEMENT));
 	else
 		ww_str(&e->ww, m->name);

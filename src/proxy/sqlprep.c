@@ -143,6 +143,13 @@ static void plain_forget(struct server *s, struct str name)
 		plain_remove(s, at);
 }
 
+void sqlprep_doubt_name(struct server *s, struct str name)
+{
+	struct plain_stmt *at = plain_find(&s->plain, name);
+	if (at)
+		plain_set(s, at, NULL, false, 0, false);
+}
+
 void sqlprep_doubt(struct server *s)
 {
 	struct plain_stmt *at;

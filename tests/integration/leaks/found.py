@@ -66,4 +66,8 @@ FOUND = {
         [(8, query("select 3; prepare p1 as select 'of several'; select 4"))], [(8, [["P", "p1", "select 'by the protocol'"], ["S"]])],
         [(8, query("execute p1"))], [(8, query("deallocate p1"))], [(8, [["P", "p1", "select 'by the protocol'"], ["S"]])],
         [(8, [["B", "", "p1", []], ["E", "", 0], ["S"]])], [(8, query("execute p1"))]],
+    "a name of Parse on a backend that only knows its names": [
+        [(11, query("select 3; prepare p1 as select 'of several'; select 4"))], [(11, [["C", "S", "x1"], *extended('execute "P 3"(7)', name="x1")])],
+        [(11, [["C", "S", "x1"], *extended("select 1", name="x1")])], [(11, [["C", "S", "x1"], *extended("select 2", name="x1")])],
+        [(11, [["P", "x1", "select 3"], ["S"]])], [(11, query("deallocate x1"))], [(11, [["C", "S", "x1"], *extended("select 4", name="x1")])]],
 }
