@@ -174,6 +174,7 @@ struct server {
 	bool error_seen;           /* an ErrorResponse since the last ReadyForQuery */
 	bool last_error_syntax;    /* that error was 42601: nothing has run */
 	bool fatal_shown;          /* a FATAL of the server has gone to the client: the connection ends here too */
+	bool ended;                /* it has said FATAL behind ReadyForQuery: for nobody any more */
 	bool only_read;            /* its client has left a transaction that has only read (moving.h) */
 	bool tx_spoiled;           /* an error or a rollback since pending was set */
 	bool nameless;             /* logged in without application_name, as base->application_name's client was */

@@ -1017,6 +1017,13 @@ static bool is_whole_answer(const struct reply *r, uint64_t *rows)
 	return false;
 }
 
+/* What ends a connection may come right behind ReadyForQuery, in the same read.  The client's segment is over then, and
+ * only behind its end it is known whom this concerns. */
+static bool is_behind_ready(const struct reply *r, const struct frame_head *h)
+{
+	return r->ready && h->type == MSG_ERROR_RESPONSE && requests_len(&r->s->reqs) == 0;
+}
+
 static bool take_whole_answer(struct reply *r)
 {
 	struct server *s = r->s;
@@ -1046,6 +1053,8 @@ static bool take_whole_answer(struct reply *r)
 	return true;
 }
 
+static void take_rest(struct server *s);
+
 static void process(struct reply *r)
 {
 	struct server *s = r->s;
@@ -1067,6 +1076,10 @@ static void process(struct reply *r)
 		}
 		if (f == FRAME_MORE || (h.len > avail && must_be_whole(s, h.type) && avail < WHOLE_BYTES_MAX))
 			break;
+		if (is_behind_ready(r, &h)) {
+			s->ended = true;
+			break;
+		}
 		if (take_message(r, &h) == OUT_STOP)
 			return;
 	}
@@ -1074,6 +1087,8 @@ static void process(struct reply *r)
 		return;
 	if (r->ready) {
 		finish_segment(r);
+		if (s->ended)
+			take_rest(s);
 		return;
 	}
 	deliver(r);
@@ -1082,6 +1097,21 @@ static void process(struct reply *r)
 	/* What the client has sent meanwhile is COPY data, or stands behind an error and is skipped. */
 	if (s->client && (s->client->copy == COPY_IN || s->skipping) && s->client->state == CLIENT_ACTIVE)
 		client_process(s->client);
+}
+
+/* The FATAL that was left behind ReadyForQuery, if the server's client still has it (see is_behind_ready). */
+static void take_rest(struct server *s)
+{
+	struct worker *w = s->pool->worker;
+	size_t n = buf_len(&s->part);
+	if (s->state == SERVER_CLOSING || !s->client || n == 0)
+		return;
+	memcpy(w->scratch, buf_head(&s->part), n);
+	buf_clear(&s->part);
+	struct reply r = {
+		.s = s, .w = w, .from = w->scratch, .to = w->scratch, .p = w->scratch, .end = w->scratch + n
+	};
+	process(&r);
 }
 
 static void pass_raw(struct server *s, const uint8_t *p, size_t n)

@@ -391,6 +391,10 @@ void server_release(struct server *s)
 	CHECK(s->client == NULL);
 	if (s->state == SERVER_CLOSING)
 		return;
+	if (s->ended) {
+		server_close(s, "the server ended the connection");
+		return;
+	}
 	if (requests_len(&s->reqs)) {
 		server_set_state(s, SERVER_DRAINING);
 		return;
