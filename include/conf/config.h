@@ -258,6 +258,7 @@ struct config {
 	uint64_t log_min_duration_us; /* CONF_NEVER_US: off */
 	bool syslog;
 	char *syslog_ident, *syslog_facility;
+	bool log_literals; /* of slow statements */
 	bool log_connections, log_disconnections, log_pooler_errors, log_stats;
 	uint64_t stats_period_us;
 	char *http_addr; /* as written */

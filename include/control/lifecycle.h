@@ -45,7 +45,8 @@ enum lifecycle_phase lifecycle_phase(void); /* any thread */
 /* SIGHUP, RELOAD.  False: *err says why (and all of it went to the log), and the old settings stay. */
 bool lifecycle_reload(struct pgerr *err) MUSTCHECK;
 /* SET key = value, until the next reload. */
-bool lifecycle_set(struct str key, struct str value, struct pgerr *err) MUSTCHECK;
+/* *notice: static, or NULL; what is to be said of a change that could not be made use of yet. */
+bool lifecycle_set(struct str key, struct str value, const char **notice, struct pgerr *err) MUSTCHECK;
 
 enum lifecycle_shutdown { SHUTDOWN_NOW, SHUTDOWN_WAIT_FOR_SERVERS, SHUTDOWN_WAIT_FOR_CLIENTS };
 void lifecycle_shutdown(enum lifecycle_shutdown how, const char *by);

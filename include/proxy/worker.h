@@ -52,6 +52,10 @@ struct runtime {
 	struct tls_ctx *server_tls;  /* owned reference or NULL */
 };
 struct runtime *runtime_new(const struct config *config, char *err, size_t err_size) MUSTCHECK; /* consumes config */
+/* The same with the TLS contexts of another one, whatever the configuration says of keys and certificates: only where
+ * nothing else of TLS has changed since. */
+struct runtime *runtime_new_with_tls_of(const struct config *config, const struct runtime *other, char *err,
+                                        size_t err_size) MUSTCHECK;
 struct runtime *runtime_ref(struct runtime *r);
 void runtime_unref(struct runtime *r);
 

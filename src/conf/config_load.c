@@ -536,7 +536,8 @@ static void validate_tls(const struct validation *v)
 		       "TLS from clients needs client_tls_key_file and client_tls_cert_file");
 	if (c->client_tls_sslmode >= CONF_SSL_VERIFY_CA && !*c->client_tls_ca_file)
 		object(v, CONFIG_ERROR, "client_tls_sslmode", "verify-ca and verify-full need client_tls_ca_file");
-	if (!*c->server_tls_key_file != !*c->server_tls_cert_file)
+	/* SET (without places) can only set one after the other. */
+	if (v->at && !*c->server_tls_key_file != !*c->server_tls_cert_file)
 		object(v, CONFIG_ERROR, *c->server_tls_key_file ? "server_tls_key_file" : "server_tls_cert_file",
 		       "server_tls_key_file and server_tls_cert_file go together");
 	if (c->auth_type == CONF_AUTH_CERT && c->client_tls_sslmode != CONF_SSL_VERIFY_FULL)

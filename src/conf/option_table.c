@@ -484,6 +484,8 @@ const struct conf_option conf_option_table[] = {
 	  OVERRIDES(uint64_t, log_min_duration_us, EVERYWHERE), .default_text = "100ms", RANGE(0, 24 * HOUR),
 	  .words = off_words,
 	  .help = "Log statements that take so long, without their literals; 0 is all, off is none." },
+	{ "log_literals", IN(LOG), OPT_BOOL, GLOBAL(bool, log_literals), .default_text = "0",
+	  .help = "Log them word by word instead, with parameters, and whatever secrets these hold." },
 	{ "syslog", IN(LOG), OPT_BOOL, GLOBAL(bool, syslog), .default_text = "0", .help = "Log to syslog too." },
 	{ "syslog_ident", IN(LOG), OPT_STRING, GLOBAL(char *, syslog_ident), .default_text = "pgbouncer",
 	  .help = "Name of the program in syslog." },

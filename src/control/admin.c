@@ -250,7 +250,7 @@ static void put_row(struct wire_writer *ww, const struct show_rows *r, size_t ro
 }
 
 /* SHOW HELP: longer than what struct pgerr holds. */
-static void put_notice(struct wire_writer *ww, const char *text)
+static void put_notice(struct wire_writer *ww, const char *message, const char *detail)
 {
 	ww_begin(ww, MSG_NOTICE_RESPONSE);
 	ww_u8(ww, 'S');
@@ -260,9 +260,11 @@ static void put_notice(struct wire_writer *ww, const char *text)
 	ww_u8(ww, 'C');
 	ww_cstr(ww, "00000");
 	ww_u8(ww, 'M');
-	ww_cstr(ww, "Console usage");
-	ww_u8(ww, 'D');
-	ww_cstr(ww, text);
+	ww_cstr(ww, message);
+	if (detail) {
+		ww_u8(ww, 'D');
+		ww_cstr(ww, detail);
+	}
 	ww_u8(ww, 0);
 	ww_end(ww);
 }
@@ -293,7 +295,7 @@ static void put_result(struct local_session *s, struct wire_writer *ww, struct p
 	if (p->max_rows && n - p->next_row > p->max_rows)
 		end = p->next_row + p->max_rows;
 	if (p->job->notice && p->next_row == 0)
-		put_notice(ww, p->job->notice);
+		put_notice(ww, p->job->notice, p->job->notice_detail);
 	for (; p->next_row < end; p->next_row++)
 		put_row(ww, r, p->next_row, p->binary);
 	if (end < n) {

@@ -48,10 +48,10 @@ struct job {
 	struct worker *worker;         /* whose thread all of this runs on */
 	struct command_call call;      /* owned */
 	bool failed;
-	struct pgerr err;        /* failed: what is said */
-	const char *tag;         /* of CommandComplete */
-	const char *notice;      /* owned by nobody: static or NULL */
-	struct show_query query; /* its rows are the answer's */
+	struct pgerr err;                   /* failed: what is said */
+	const char *tag;                    /* of CommandComplete */
+	const char *notice, *notice_detail; /* owned by nobody: static or NULL */
+	struct show_query query;            /* its rows are the answer's */
 	/* What it is waiting for. */
 	struct ask ask;
 	struct db_order order;

@@ -83,7 +83,8 @@ static void do_tag(struct job *job) { job_finish(job); }
 
 static void do_help(struct job *job)
 {
-	job->notice = command_help();
+	job->notice = "Console usage";
+	job->notice_detail = command_help();
 	job_finish(job);
 }
 
@@ -158,7 +159,7 @@ static void work_reload(struct ask *a)
 static void work_set(struct ask *a)
 {
 	struct job *job = CONTAINER_OF(a, struct job, ask);
-	job->failed = !lifecycle_set(str_of(job->call.name), str_of(job->call.value), &job->err);
+	job->failed = !lifecycle_set(str_of(job->call.name), str_of(job->call.value), &job->notice, &job->err);
 	ask_answer(a);
 }
 

@@ -111,11 +111,11 @@ static void log_changes(const struct config *old_cfg, const struct config *new_c
 	config_changes_free(&changes);
 }
 
-/* Makes cfg (consumed) the configuration of the process. */
-static bool apply(struct config *cfg, struct pgerr *err)
+/* Makes cfg (consumed) the configuration of the process.  tls_of: whose TLS contexts stay in use; NULL: new ones. */
+static bool apply(struct config *cfg, const struct runtime *tls_of, struct pgerr *err)
 {
 	char why[512] = "";
-	struct runtime *runtime = runtime_new(cfg, why, sizeof why), *old = self.runtime;
+	struct runtime *runtime = runtime_new_with_tls_of(cfg, tls_of, why, sizeof why), *old = self.runtime;
 	if (!runtime) {
 		log_error(NULL, "%s", why);
 		pgerr_set(err, SQLSTATE_CONFIG_FILE_ERROR, "%s", why);
@@ -156,7 +156,7 @@ bool lifecycle_reload(struct pgerr *err)
 	log_errors(&errs);
 	bool ok = false;
 	if (cfg) {
-		ok = apply(cfg, err);
+		ok = apply(cfg, NULL, err);
 		if (!ok)
 			reload_failed(err, err->message);
 	} else {
@@ -177,16 +177,39 @@ bool lifecycle_reload(struct pgerr *err)
 }
 
 /* The same way as a reload, with a copy that differs in one key: one path to test, and the same checks. */
-bool lifecycle_set(struct str key, struct str value, struct pgerr *err)
+static bool set_one(struct str key, struct str value, const struct runtime *tls_of, struct pgerr *err)
 {
 	char *why = NULL;
 	struct config *cfg = config_copy(self.runtime->config);
 	if (config_set(cfg, key, value, &why))
-		return apply(cfg, err);
+		return apply(cfg, tls_of, err);
 	pgerr_set(err, SQLSTATE_INVALID_PARAMETER_VALUE, "%s", why);
 	mem_free(why);
 	config_unref(cfg);
 	return false;
+}
+
+/* A key without its certificate is of no use, and the console sets one after the other. */
+static bool is_half_of_a_pair(struct str key)
+{
+	static const char *const halves[] = { "client_tls_key_file", "client_tls_cert_file", "server_tls_key_file",
+		                              "server_tls_cert_file" };
+	for (size_t i = 0; i < ARRAY_LEN(halves); i++) {
+		if (str_ieq(key, str_of(halves[i])))
+			return true;
+	}
+	return false;
+}
+
+bool lifecycle_set(struct str key, struct str value, const char **notice, struct pgerr *err)
+{
+	if (set_one(key, value, NULL, err))
+		return true;
+	if (!is_half_of_a_pair(key) || !set_one(key, value, self.runtime, err))
+		return false;
+	*notice = "TLS settings could not be applied, still using old configuration";
+	log_warning(NULL, "%s", *notice);
+	return true;
 }
 
 /* --- shutdown --- */

@@ -11,6 +11,7 @@
 #include "proxy/database.h"
 #include "proxy/pool.h"
 #include "proxy/server.h"
+#include "proxy/slow_text.h"
 #include "proxy/worker.h"
 
 static const char *const error_classes[] = {
@@ -139,10 +140,13 @@ static bool may_log_slow(struct client *c)
 	return false;
 }
 
-/* Literals are not in the text; with SQL in hand, names of tables and columns are all that it tells. */
+/* Literals are not in the text; with SQL in hand, names of tables and columns are all that it tells.  Unless the
+ * operator has asked for more. */
 static void log_slow(const struct client *c, const struct server *s, const struct shape_sample *x)
 {
 	struct log_subject about = client_subject(c);
+	struct buf query = { 0 }, parameters = { 0 };
+	bool literally = c->du->config->log_literals && slow_text_get(c, &query, &parameters);
 	char peer[NET_NAME_SIZE], server[NET_NAME_SIZE];
 	about.peer = net_addr_format(c->peer, peer, sizeof peer);
 	snprintf(server, sizeof server, "%s:%d", s->pool->host->name, s->pool->host->port);
@@ -156,9 +160,13 @@ static void log_slow(const struct client *c, const struct server *s, const struc
 		{ "failed", x->failed ? "yes" : NULL, 0, LOG_FIELD_TEXT },
 		{ "rows", NULL, x->rows, LOG_FIELD_NUMBER },
 		{ "bytes", NULL, x->bytes, LOG_FIELD_NUMBER },
-		{ "query", text_of(c), 0, LOG_FIELD_TEXT },
+		{ "query", literally ? (const char *)buf_head(&query) : text_of(c), 0, LOG_FIELD_TEXT },
+		{ "parameters", literally && buf_len(&parameters) > 1 ? (const char *)buf_head(&parameters) : NULL, 0,
+		  LOG_FIELD_TEXT },
 	};
 	log_fields(LOG_INFO, &about, "slow query", fields, ARRAY_LEN(fields));
+	buf_deinit(&query);
+	buf_deinit(&parameters);
 }
 
 void measure_segment(struct client *c, const struct server *s, bool failed)

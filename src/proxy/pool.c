@@ -801,7 +801,7 @@ static void close_old(struct pool *p, uint64_t now_us)
 	for (s = TAILQ_FIRST(&p->idle); s; s = next) {
 		next = TAILQ_NEXT(s, link);
 		if (server_is_outdated(s))
-			close_idle(s, "replaced");
+			close_idle(s, "database configuration changed");
 		else if (lifetime && now_us - s->connected_us >= lifetime)
 			close_idle(s, "server lifetime over");
 		else if (connections(p) > most)

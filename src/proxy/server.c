@@ -402,7 +402,7 @@ void server_release(struct server *s)
 	if (must_close(s) || (s->pinned && !pool_unpin(s))) {
 		s->expected_close = true;
 		server_close(s, s->dirty || s->doubted || s->pinned ? "its client's session state went with it"
-		                                                    : "replaced");
+		                                                    : "database configuration changed");
 		return;
 	}
 	if (s->cancels && !RULE_BROKEN(G3)) {

@@ -105,28 +105,41 @@ static bool load_rules(struct runtime *r, char *err, size_t err_size)
 	return r->hba != NULL;
 }
 
-struct runtime *runtime_new(const struct config *config, char *err, size_t err_size)
+static bool load_tls(struct runtime *r, const struct runtime *other, char *err, size_t err_size)
+{
+	bool failed;
+	if (other) {
+		r->client_tls = other->client_tls ? tls_ctx_ref(other->client_tls) : NULL;
+		r->server_tls = other->server_tls ? tls_ctx_ref(other->server_tls) : NULL;
+		return true;
+	}
+	r->client_tls = make_tls(r->config, true, err, err_size, &failed);
+	if (!failed)
+		r->server_tls = make_tls(r->config, false, err, err_size, &failed);
+	return !failed;
+}
+
+struct runtime *runtime_new_with_tls_of(const struct config *config, const struct runtime *other, char *err,
+                                        size_t err_size)
 {
 	struct runtime *r = mem_zalloc(sizeof *r);
-	bool failed;
 	atomic_init(&r->refs, 1);
 	r->config = config;
 	r->peers = peers_new(config);
 	r->users = *config->auth_file ? userdb_load(config->auth_file, err, err_size) : userdb_new_empty();
 	if (!r->users)
 		goto fail;
-	if (!load_rules(r, err, err_size))
-		goto fail;
-	r->client_tls = make_tls(config, true, err, err_size, &failed);
-	if (failed)
-		goto fail;
-	r->server_tls = make_tls(config, false, err, err_size, &failed);
-	if (failed)
+	if (!load_rules(r, err, err_size) || !load_tls(r, other, err, err_size))
 		goto fail;
 	return r;
 fail:
 	runtime_unref(r);
 	return NULL;
+}
+
+struct runtime *runtime_new(const struct config *config, char *err, size_t err_size)
+{
+	return runtime_new_with_tls_of(config, NULL, err, err_size);
 }
 
 struct runtime *runtime_ref(struct runtime *r)

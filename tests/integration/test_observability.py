@@ -59,6 +59,31 @@ def test_no_literal_in_the_log(proxy):
     assert slow_lines(proxy, "alter role nobody_of_this_name password ?") and slow_lines(proxy, "failed=yes")
 
 
+def test_literals_in_the_log_for_who_asks(pgweir):
+    """Word by word, of each protocol; no sooner than asked for, and no longer."""
+    proxy = pgweir(settings={"log_min_duration": 0, "log_literals": 1, "route": "primary"})
+    with proxy.connect() as client:
+        client.query("select 'told' as simple_one")
+        client.send(wire.parse("named", "select $1::text, $2::text, 'O''Hara' as by_name"), wire.sync())
+        client.read_until_ready()
+        client.send(wire.bind("", "named", [b"it's", None]), wire.execute(), wire.sync())
+        client.read_until_ready()
+        client.send(wire.parse("", "select $1::text as without_name"), wire.bind("", "", [b"x" * 500]), wire.execute(), wire.sync())
+        client.read_until_ready()
+        client.send(wire.query("select '" + "y" * 70000 + "' as large_one"))
+        client.read_until_ready()
+        wait_until(lambda: slow_lines(proxy, "large_one") or slow_lines(proxy, "too large to be read"), "the last line")
+        assert 'query="select \'told\' as simple_one"' in slow_lines(proxy, "simple_one")[0]
+        named = slow_lines(proxy, "by_name")[-1]
+        assert "'O''Hara' as by_name" in named and '''parameters="$1 = 'it''s', $2 = NULL"''' in named
+        assert f'''parameters="$1 = '{"x" * 200}...'"''' in slow_lines(proxy, "without_name")[0]
+        assert "yyyy" not in proxy.log_text()
+        proxy.reload(log_literals=0)
+        client.query("select 'not told' as after_reload")
+        wait_until(lambda: slow_lines(proxy, "after_reload"), "its line")
+        assert "not told" not in proxy.log_text()
+
+
 def test_slow_queries_as_json_in_a_file_that_is_opened_again(pgweir):
     proxy = pgweir(settings={"log_min_duration": 0, "log_format": "json"})
     logfile = proxy.folder / "rotated.log"

@@ -89,6 +89,35 @@ def test_client_verifies_the_proxy(new_target, client_tls, authority):
         assert client.query(f"select length('{'y' * 300000}')").rows == [("300000",)]
 
 
+def test_key_and_certificate_set_one_after_the_other(pgweir, client_tls, authority):
+    """As with PgBouncer's console: the first one alone is of no use, so that the old pair serves until the second one is there."""
+    proxy = pgweir(settings={**client_tls, "client_tls_sslmode": "require"})
+    certificate, key = authority.issue("second_proxy")
+
+    def shown():
+        with proxy.connect(tls=tls_context(authority.ca)) as client:
+            return dict(item for part in client.sock.getpeercert()["subject"] for item in part)["commonName"]
+
+    def said(sql):
+        console.send(query(sql))
+        return [(m.type, m.fields["M"]) for m in console.read_until_ready() if m.type in "NE"]
+    with proxy.connect("postgres", "pgweir", tls=tls_context(authority.ca)) as console:
+        for order in ((("key", key), ("cert", certificate)), (("cert", client_tls["client_tls_cert_file"]), ("key", client_tls["client_tls_key_file"]))):
+            before = shown()
+            (first, path), (second, other_path) = order
+            assert said(f"SET client_tls_{first}_file = '{path}'") == \
+                [("N", "TLS settings could not be applied, still using old configuration")]
+            assert shown() == before
+            assert said(f"SET client_tls_{second}_file = '{other_path}'") == []
+            assert shown() == {"proxy": "second_proxy", "second_proxy": "proxy"}[before]
+        # what is no half of a pair is refused, and a mode never holds without its context
+        assert said("SET client_tls_ca_file = '/nowhere'")[0][0] == "E"
+        mode = {row["key"]: row["value"] for row in console.query("SHOW CONFIG").dicts}["server_tls_sslmode"]
+        assert [kind for kind, _ in said("SET server_tls_key_file = '/nowhere'")] == ([] if mode == "disable" else ["N"])
+        assert said("SET server_tls_sslmode = 'verify-ca'")[0][0] == "E"
+        assert {row["key"]: row["value"] for row in console.query("SHOW CONFIG").dicts}["server_tls_sslmode"] == mode
+
+
 def test_client_certificates(new_target, client_tls, authority, workspace):
     target = new_target(settings={**client_tls, "client_tls_sslmode": "verify-full"})
     certificate, key = authority.issue("postgres")
