@@ -114,6 +114,7 @@ struct client_segment {
 	bool asks_xid;         /* a COMMIT with the question for the transaction's id in front (lostcommit.h) */
 	bool done_rows;        /* as shown_rows, counting what is held back */
 	uint8_t unnamed;       /* enum unnamed_way */
+	bool simple;           /* which is meant of a Query (simple.h) */
 	uint16_t done_msgs;    /* as shown_msgs, counting what is held back */
 	uint16_t shown_msgs;   /* messages whose replies have reached the client */
 	uint16_t settled_msgs; /* retried: so many were answered before, shown or not: their Parse has happened */
@@ -166,6 +167,7 @@ struct client {
 	bool quiet_end;                  /* close once what is pending has been sent */
 	bool shares_unnamed;             /* unnamed_statement_cache as it holds for this client */
 	bool custom_unnamed;             /* unnamed_plan=custom does */
+	bool shares_simple;              /* simple_query_cache does */
 	bool nameless;                   /* its start-up packet had no application_name */
 	bool shows_start;                /* has looked at where settings come from: wants_own from then on */
 	uint32_t pins;                   /* reasons by bit, sql/facts */

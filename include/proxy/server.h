@@ -87,6 +87,8 @@ enum {
 	REQF_NOT_READY = 1 << 17, /* its ReadyForQuery is not the client's: that of what puts back is */
 	REQF_FAILS = 1 << 18,     /* an error is expected, and the client knows of it already */
 	REQF_XID = 1 << 19,       /* its row is the transaction's id (lostcommit.h) */
+	REQF_SIMPLE = 1 << 20,    /* of a Query that is run as a prepared statement (simple.h) */
+	REQF_TELLS = 1 << 21,     /* its RowDescription is looked at (simple.h) */
 };
 
 struct request {

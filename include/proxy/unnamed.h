@@ -24,6 +24,8 @@
 
 struct client;
 struct segment;
+struct sql_facts;
+struct unnamed_use;
 struct server;
 struct sstmt;
 
@@ -35,6 +37,10 @@ enum unnamed_way {
 
 /* The way of a segment that is known and begins with a Parse. Counts: to be asked once per segment. */
 enum unnamed_way unnamed_choose(const struct client *c, const struct segment *seg);
+/* The next execution's way, of what is fit. */
+enum unnamed_way unnamed_turn(struct unnamed_use *u);
+/* Statements that mean the same whenever they were parsed, as far as their text tells. */
+bool unnamed_fits(const struct sql_facts *f);
 /* The server's entry (may be NULL) is as good as a statement parsed now; else it is to be parsed again. */
 bool unnamed_is_current(const struct client *c, const struct segment *seg, const struct sstmt *at);
 /* It is being parsed now. */

@@ -220,7 +220,8 @@ struct sql_facts {
 	struct sql_refs settings; /* names with a point that SET, SET LOCAL or set_config() has for settings */
 	/* Of a scanned PL/pgSQL body: every identifier, whatever it is. */
 	struct sql_refs words;
-	size_t bytes; /* memory of the block */
+	unsigned n_binds; /* a SELECT's parameters that stand where a literal means the same (sql/binds.h) */
+	size_t bytes;     /* memory of the block */
 };
 
 /* E5: with pg_catalog behind another schema, a function of PostgreSQL's own may be hidden by one of the same name. */

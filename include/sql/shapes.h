@@ -54,6 +54,12 @@ static inline void shape_use_add(struct shape_use *u, const struct shape_sample 
 }
 void shape_use_sum(struct shape_use *to, const struct shape_use *from);
 
+/* What a higher layer knows of a shape; embedded in its own struct, which free_fn frees when the shape leaves the
+ * cache. */
+struct shape_extra {
+	void (*free_fn)(struct shape_extra *extra);
+};
+
 struct shapes *shapes_new(unsigned max_count, size_t max_bytes) MUSTCHECK;
 void shapes_free(struct shapes *s); /* NULL is fine; shapes that others hold live on */
 struct shapes_stats shapes_stats(const struct shapes *s);
@@ -70,6 +76,9 @@ const struct sql_facts *shape_facts(const struct sql_shape *shape); /* borrowed 
 const char *shape_text(const struct sql_shape *shape);
 /* Where its executions are counted; borrowed, lives as long as the shape. */
 struct shape_use *shape_use(struct sql_shape *shape);
+struct shape_extra *shape_extra(const struct sql_shape *shape); /* borrowed; NULL: none */
+/* Takes it over, whose place must be empty; false: the shape is not in the cache, and nothing was taken. */
+bool shape_set_extra(struct sql_shape *shape, struct shape_extra *extra) MUSTCHECK;
 /* Every shape in the cache that was executed; key: equal for equal shapes of all workers. */
 enum { SHAPE_KEY_BYTES = 16 };
 typedef void shape_visitor(const uint8_t key[SHAPE_KEY_BYTES], const char *text, const struct shape_use *use,

@@ -12,6 +12,7 @@
 #include "proxy/plan.h"
 #include "proxy/pstmt.h"
 #include "proxy/settings.h"
+#include "proxy/simple.h"
 #include "proxy/sqlprep.h"
 #include "proxy/tracking.h"
 #include "proxy/unnamed.h"
@@ -23,7 +24,7 @@
 /* A name that no statement has. */
 #define NO_STATEMENT PSTMT_PREFIX "none"
 
-static void emit_begin(struct emit *e, struct client *c, struct server *s)
+void emit_begin(struct emit *e, struct client *c, struct server *s)
 {
 	struct buf *out = &s->pool->worker->out;
 	*e = (struct emit){ .c = c, .s = s, .unnamed = s->stmts.unnamed };
@@ -31,7 +32,7 @@ static void emit_begin(struct emit *e, struct client *c, struct server *s)
 	ww_init(&e->ww, out);
 }
 
-static enum emit_result emit_finish(struct emit *e)
+enum emit_result emit_finish(struct emit *e)
 {
 	struct server *s = e->s;
 	struct buf *out = e->ww.out;
@@ -100,7 +101,7 @@ static void close_ours(struct emit *e)
 }
 
 /* The server's entry for the text, with whatever stands under its name there closed first. */
-static struct sstmt *fresh_entry(struct emit *e, struct stmt_text *text, uint64_t made_for)
+struct sstmt *emit_fresh_entry(struct emit *e, struct stmt_text *text, uint64_t made_for)
 {
 	struct server_stmts *stmts = &e->s->stmts;
 	struct sstmt *at = server_stmts_find(stmts, text, e->c->segment_no);
@@ -155,7 +156,7 @@ static struct sstmt *find_ready(struct emit *e, struct stmt_text *text, uint64_t
 /* NULL: out of memory. */
 static struct sstmt *put_statement(struct emit *e, struct stmt_text *text, uint64_t made_for, unsigned flags)
 {
-	struct sstmt *at = fresh_entry(e, text, made_for);
+	struct sstmt *at = emit_fresh_entry(e, text, made_for);
 	struct request *r = push(e, REQ_PARSE, REQF_SWALLOW | REQF_SERVER_STMT | flags);
 	r->sstmt = at;
 	put_parse(e, stmt_text_server_name(text), text);
@@ -405,7 +406,7 @@ static void emit_parse(struct emit *e, const struct segment_msg *m, uint16_t ind
 		put_parse(e, m->name, text);
 		return;
 	}
-	struct sstmt *at = fresh_entry(e, text, emit_settings(e->c));
+	struct sstmt *at = emit_fresh_entry(e, text, emit_settings(e->c));
 	if (!repeated && !named)
 		e->failed = true;
 	struct request *r =
@@ -896,7 +897,8 @@ static bool is_plain(const struct client *c, const struct server *s)
 }
 
 /* The commonest case by far: one Query and nothing of ours goes out from where it lies. */
-static enum emit_result send_query(struct client *c, struct server *s, const struct segment *seg, const uint8_t *p)
+enum emit_result emit_query(struct client *c, struct server *s, const struct segment *seg, const uint8_t *p,
+                            unsigned flags)
 {
 	server_stmts_set_unnamed(&s->stmts, &s->pool->worker->texts, NULL);
 	client_stmts_set_unnamed(&c->stmts, &c->worker->texts, NULL);
@@ -904,6 +906,7 @@ static enum emit_result send_query(struct client *c, struct server *s, const str
 	if (!r)
 		return broken(s, "out of memory");
 	r->kind = REQ_QUERY;
+	r->flags = flags;
 	c->seg.next_msg = 1;
 	return send_bytes(s, p, seg->len);
 }
@@ -967,7 +970,7 @@ static enum emit_result share_anew(struct client *c, struct server *s, const str
 	struct emit e;
 	const struct segment_msg *bind = &seg->msgs[1];
 	emit_begin(&e, c, s);
-	struct sstmt *at = fresh_entry(&e, bind->text, emit_settings(c));
+	struct sstmt *at = emit_fresh_entry(&e, bind->text, emit_settings(c));
 	if (!at)
 		return emit_finish(&e);
 	unnamed_note_parsed(c, seg, at);
@@ -1075,11 +1078,14 @@ enum emit_result emit_segment(struct client *c, struct server *s, struct segment
 	bool discards = pins_must_discard(c, s, seg);
 	if (is_plain(c, s) && !discards && !may_use_names(seg) && !(seg->flags & SQL_F_SETS) &&
 	    !lostcommit_is_asked(c, s, seg)) {
-		if (seg->n == 1 && seg->end == SEGMENT_QUERY)
-			return send_query(c, s, seg, p);
+		enum emit_result result;
+		if (seg->n == 1 && seg->end == SEGMENT_QUERY) {
+			if (UNLIKELY(c->shares_simple) && simple_try(c, s, seg, p, &result))
+				return result;
+			return emit_query(c, s, seg, p, 0);
+		}
 		if (seg->known && begins_with_parse(seg)) {
 			c->seg.unnamed = (uint8_t)unnamed_choose(c, seg);
-			enum emit_result result;
 			if (c->seg.unnamed == UNNAMED_SHARED && try_shared(c, s, seg, p, &result))
 				return result;
 		} else if (seg->known && is_ready_to_bind(c, s, &seg->msgs[0], seg->n)) {

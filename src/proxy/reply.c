@@ -29,6 +29,7 @@
 #include "proxy/pool.h"
 #include "proxy/relay_priv.h"
 #include "proxy/settings.h"
+#include "proxy/simple.h"
 #include "proxy/sqlprep.h"
 #include "proxy/worker.h"
 #include "sql/shapes.h"
@@ -294,6 +295,17 @@ static bool is_shared_refused(const struct server *s, const struct request *r, c
 	       !pgerr_is_fatal(e) && !pgerr_is_class(e, "57") && !pgerr_is_class(e, "53");
 }
 
+/* Its error would not be that of the Query that the client has sent: that is run (simple.h).  Not what ends the
+ * session, what the client has asked for, or what a second try would wait for once more. */
+static bool is_simple_refused(const struct server *s, const struct request *r, const struct pgerr_fields *e)
+{
+	const struct client *c = s->client;
+	if (!c || !r || !(r->flags & REQF_SIMPLE) || c->state != CLIENT_ACTIVE || RULE_BROKEN(D6))
+		return false;
+	return c->seg.kept && !c->seg.shown_rows && !c->seg.retried && !pgerr_is_fatal(e) && !pgerr_is_class(e, "57") &&
+	       !pgerr_is_class(e, "53") && !pgerr_is_class(e, "55P03");
+}
+
 /* `everywhere`: it is the primary that says so. */
 static void mark_refused(struct client *c, const struct request *r, const struct pgerr_fields *e, bool everywhere)
 {
@@ -466,6 +478,11 @@ static enum outcome on_error(struct reply *r, const uint8_t *body, size_t have)
 	bool shared_refused = is_shared_refused(s, first, &e);
 	if (shared_refused)
 		first->sstmt->facts_id = 0; /* parsed anew before its next use */
+	if (is_simple_refused(s, first, &e)) {
+		shared_refused = true;
+		if (!outdated)
+			simple_refused(c, first);
+	}
 	struct str own = { 0 };
 	if (first && c && c->seg.kept && (first->kind == REQ_BIND || first->kind == REQ_DESCRIBE_STATEMENT) &&
 	    !(first->flags & REQF_SWALLOW) && names_ours(&e))
@@ -795,7 +812,8 @@ static bool must_be_whole(const struct server *s, uint8_t type)
 		return s->client &&
 		       (s->client->seg.after || (requests_len(&s->reqs) && requests_at(&s->reqs, 0)->flags & REQF_XID));
 	case MSG_ROW_DESCRIPTION:
-		return s->client && requests_len(&s->reqs) && requests_at(&s->reqs, 0)->flags & REQF_COLUMNS;
+		return s->client && requests_len(&s->reqs) &&
+		       requests_at(&s->reqs, 0)->flags & (REQF_COLUMNS | REQF_TELLS);
 	case MSG_COPY_DATA_OUT:
 	case MSG_PARAMETER_DESCRIPTION:
 	case MSG_FUNCTION_CALL_RESPONSE:
@@ -816,7 +834,21 @@ static enum outcome described(struct reply *r, const uint8_t *body, size_t have,
 	const struct request *first = head(r->s);
 	if (first && first->flags & REQF_COLUMNS)
 		columns_learn(r->s, first, columns_hash(body, have, len));
-	return answered(r, false);
+	/* Of a Query the columns are part of the answer, and not to be shown twice. */
+	return answered(r, first && first->flags & REQF_SIMPLE);
+}
+
+static enum outcome on_row_description(struct reply *r, const uint8_t *body, size_t have, size_t len)
+{
+	const struct request *first = head(r->s);
+	struct client *c = r->s->client;
+	if (UNLIKELY(first && first->flags & REQF_TELLS && c) && !simple_told(c, first, body, have, len) &&
+	    !c->seg.retried && !c->seg.shown_rows && !RULE_BROKEN(D6)) {
+		(void)pop(r->s);
+		retry(r, false);
+		return OUT_SWALLOW; /* with the rest of this answer */
+	}
+	return is_describe(first) ? described(r, body, have, len) : partial(r, true);
 }
 
 static enum outcome on_data_row(struct reply *r, const uint8_t *body, size_t have, size_t len)
@@ -853,7 +885,7 @@ static enum outcome on_message(struct reply *r, uint8_t type, uint8_t *body, siz
 	case MSG_FUNCTION_CALL_RESPONSE:
 		return partial(r, true);
 	case MSG_ROW_DESCRIPTION:
-		return is_describe(head(r->s)) ? described(r, body, have, len) : partial(r, true);
+		return on_row_description(r, body, have, len);
 	case MSG_NO_DATA:
 		return described(r, NULL, 0, 0);
 	case MSG_PARAMETER_DESCRIPTION:
@@ -874,7 +906,7 @@ static enum outcome on_message(struct reply *r, uint8_t type, uint8_t *body, siz
 	case MSG_ERROR_RESPONSE:
 		return on_error(r, body, have);
 	case MSG_NOTICE_RESPONSE:
-		return partial(r, false);
+		return partial(r, head(r->s) && head(r->s)->flags & REQF_SIMPLE);
 	case MSG_PARAMETER_STATUS:
 		return on_parameter_status(r, body, have);
 	case MSG_NOTIFICATION_RESPONSE:
@@ -1006,7 +1038,9 @@ static bool is_whole_answer(const struct reply *r, uint64_t *rows)
 	const uint8_t *p = r->p, *end = r->end;
 	for (uint32_t i = 0; i < requests_len(&s->reqs) && p; i++) {
 		const struct request *q = requests_at(&s->reqs, i);
-		if (q->flags & (REQF_SWALLOW | REQF_COLUMNS | REQF_NOT_READY))
+		/* The BindComplete in front of a Query's answer is left out. */
+		bool ours = i == 0 && q->kind == REQ_BIND && q->flags & REQF_SIMPLE;
+		if (!ours && q->flags & (REQF_SWALLOW | REQF_COLUMNS | REQF_NOT_READY | REQF_TELLS))
 			return false;
 		if (q->flags & REQF_HERE)
 			continue;
@@ -1035,6 +1069,8 @@ static bool take_whole_answer(struct reply *r)
 	    s->plain.n_tentative || !STAILQ_EMPTY(&s->plain.effects) || !is_whole_answer(r, &rows))
 		return false;
 	r->to = r->end;
+	if (requests_at(&s->reqs, 0)->flags & REQF_SIMPLE)
+		r->from += FRAME_HEAD_BYTES;
 	if (requests_at(&s->reqs, 0)->flags & REQF_HERE) {
 		r->from -= sizeof parse_complete;
 		memcpy(r->from, parse_complete, sizeof parse_complete);

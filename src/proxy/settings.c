@@ -175,6 +175,8 @@ void settings_follow_config(struct client *c)
 	const struct dbuser *du = c->du;
 	c->shares_unnamed = du->config->max_prepared_statements > 0 &&
 	                    config_unnamed_statement_cache(du->config, du->conf, du->conf_user, c->conf_app);
+	c->shares_simple = du->config->max_prepared_statements > 0 &&
+	                   config_simple_query_cache(du->config, du->conf, du->conf_user, c->conf_app);
 	c->custom_unnamed =
 	    config_unnamed_plan(du->config, du->conf, du->conf_user, c->conf_app) == UNNAMED_PLAN_CUSTOM;
 }

@@ -9,6 +9,7 @@
 #include "proxy/pool.h"
 #include "proxy/pstmt.h"
 #include "proxy/segment.h"
+#include "proxy/simple.h"
 #include "proxy/worker.h"
 #include "sql/shapes.h"
 
@@ -38,7 +39,7 @@ static bool names_objects(const struct sql_facts *f)
 	return false;
 }
 
-static bool is_fit(const struct sql_facts *f)
+bool unnamed_fits(const struct sql_facts *f)
 {
 	const uint32_t unfit = SQL_F_TX_CONTROL_INSIDE | SQL_F_NO_TX_BLOCK | SQL_F_DDL | SQL_F_CODE_DDL |
 	                       SQL_F_DROPS_STATEMENTS | SQL_F_MAY_TOUCH_SESSION | SQL_F_SNAPSHOT |
@@ -64,8 +65,21 @@ static bool is_fit(const struct sql_facts *f)
 static bool is_fit_text(struct unnamed_use *u, const struct segment *seg)
 {
 	if (UNLIKELY(u->fit == UNNAMED_FIT_UNKNOWN))
-		u->fit = is_fit(shape_facts(seg->shape)) ? UNNAMED_FIT : UNNAMED_UNFIT;
+		u->fit = unnamed_fits(shape_facts(seg->shape)) ? UNNAMED_FIT : UNNAMED_UNFIT;
 	return u->fit == UNNAMED_FIT;
+}
+
+enum unnamed_way unnamed_turn(struct unnamed_use *u)
+{
+	if (u->seen < TRUE_FIRST) {
+		u->seen++;
+		return UNNAMED_TRUE;
+	}
+	if (UNLIKELY(u->rest)) {
+		u->rest--;
+		return UNNAMED_TRUE;
+	}
+	return ++u->turn % SAMPLE_EVERY == 0 ? UNNAMED_TRUE : UNNAMED_SHARED;
 }
 
 enum unnamed_way unnamed_choose(const struct client *c, const struct segment *seg)
@@ -77,15 +91,7 @@ enum unnamed_way unnamed_choose(const struct client *c, const struct segment *se
 	bool kept = c->stmts.keeps_unnamed; /* and then it matters which columns the client was told (columns.h) */
 	if (!c->shares_unnamed || !alone || kept || c->pins || !seg->facts_id || !seg->shape || !is_fit_text(u, seg))
 		return UNNAMED_PLAIN;
-	if (u->seen < TRUE_FIRST) {
-		u->seen++;
-		return UNNAMED_TRUE;
-	}
-	if (UNLIKELY(u->rest)) {
-		u->rest--;
-		return UNNAMED_TRUE;
-	}
-	return ++u->turn % SAMPLE_EVERY == 0 ? UNNAMED_TRUE : UNNAMED_SHARED;
+	return unnamed_turn(u);
 }
 
 /* --- on a server --- */
@@ -135,12 +141,12 @@ static void note_shared(struct unnamed_use *u, uint64_t us)
 
 void unnamed_note_done(const struct client *c, bool failed)
 {
-	struct stmt_text *text = c->stmts.unnamed;
+	struct unnamed_use *u = c->seg.simple ? simple_use(c) : c->stmts.unnamed ? &c->stmts.unnamed->unnamed : NULL;
 	uint64_t us = loop_now_us(c->worker->loop) - c->seg.sent_us;
-	if (!text || failed)
+	if (!u || failed)
 		return;
 	if (c->seg.unnamed == UNNAMED_TRUE)
-		note_true(&text->unnamed, us);
+		note_true(u, us);
 	else
-		note_shared(&text->unnamed, us);
+		note_shared(u, us);
 }

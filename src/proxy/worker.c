@@ -384,8 +384,8 @@ static void worker_free(struct worker *w)
 	loop_free(w->loop);
 	dbusers_free(w);
 	measures_free(w);
+	shapes_free(w->shapes); /* holds texts (simple.h), and these hold shapes that live on */
 	stmt_texts_deinit(&w->texts);
-	shapes_free(w->shapes);
 	params_table_deinit(&w->params);
 	mem_free(w->scratch - WORKER_SCRATCH_HEAD);
 	buf_deinit(&w->out);

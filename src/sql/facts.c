@@ -307,6 +307,7 @@ struct sql_facts *facts_finish(struct facts_draft *d)
 	f->multi = d->n_stmts > 1 || d->multi;
 	f->flags = d->flags;
 	f->pins = d->pins;
+	f->n_binds = d->n_binds;
 	f->bytes = block_size(d);
 	at = copy_stmts(d, f, at, pool);
 #define COPY_REFS(field) at = copy_refs(&d->refs[REFS_##field], &f->field, at, pool);

@@ -43,6 +43,7 @@ struct facts_draft {
 	bool star;         /* a * in a result */
 	bool sets_setting; /* set_config() whose third argument is not the word true */
 	bool multi;
+	unsigned n_binds;
 };
 
 void facts_start(struct facts_draft *d);

@@ -26,10 +26,12 @@ struct sql_shape {
 	unsigned refs;
 	bool used;          /* since the clock's hand was here */
 	bool refused;       /* by a standby */
+	bool cached;        /* stands in by_key */
 	uint64_t class_for; /* catalog_id() that class was made with, NO_CATALOG, or 0: none yet */
 	struct route_class class;
 	struct shape_use use;
-	struct sql_facts *facts; /* owned reference */
+	struct sql_facts *facts;   /* owned reference */
+	struct shape_extra *extra; /* owned, or NULL; only while cached */
 	struct sql_shape
 	    *marker; /* owned reference: the cached shape that this parse of a literal-sensitive text is of */
 	char text[];
@@ -98,6 +100,16 @@ const char *shape_text(const struct sql_shape *shape) { return shape->text; }
 
 /* A parse of its own is gone after the statement; the shape in the cache stays. */
 struct shape_use *shape_use(struct sql_shape *shape) { return shape->marker ? &shape->marker->use : &shape->use; }
+
+struct shape_extra *shape_extra(const struct sql_shape *shape) { return shape->extra; }
+
+bool shape_set_extra(struct sql_shape *shape, struct shape_extra *extra)
+{
+	CHECK(!shape->extra);
+	if (shape->cached)
+		shape->extra = extra;
+	return shape->cached;
+}
 
 void shape_use_sum(struct shape_use *to, const struct shape_use *from)
 {
@@ -233,6 +245,10 @@ static void shapes_drop(struct shapes *s, struct sql_shape *shape)
 	TAILQ_REMOVE(&s->clock, shape, link);
 	s->stats.count--;
 	s->stats.bytes -= shape_bytes(shape);
+	shape->cached = false;
+	if (shape->extra)
+		shape->extra->free_fn(shape->extra);
+	shape->extra = NULL;
 	shape_unref(shape);
 }
 
@@ -270,6 +286,7 @@ static struct sql_shape *shapes_add(struct shapes *s, struct sql_shape *shape, X
 	shapes_make_room(s);
 	shape->key = key;
 	shape->refused = find_refused(s, key) != NULL;
+	shape->cached = true;
 	HASH_ADD(hh, s->by_key, key, sizeof(shape->key), shape);
 	TAILQ_INSERT_TAIL(&s->clock, shape, link);
 	s->stats.count++;

@@ -272,6 +272,7 @@ static void on_select(struct facts_draft *d, const PgQuery__SelectStmt *q)
 	uint32_t before = d->flags; /* of earlier statements of the string */
 	d->flags = 0;
 	walk_all(d, &q->base);
+	d->n_binds = sqlwalk_count_binds(q);
 	(void)facts_stmt(d, d->flags & SQL_F_INTO ? SQL_SELECT_INTO : SQL_SELECT);
 	d->flags |= before;
 }

@@ -1,4 +1,5 @@
-/* sqlwalk_priv.h - parse tree to facts; the only files that see pg_query.h are sqlparse.c, sqlwalk.c and sqlstmt.c. */
+/* sqlwalk_priv.h - parse tree to facts; the only files that see pg_query.h are sqlparse.c, sqlwalk.c, sqlstmt.c
+ * and sqlbinds.c. */
 #ifndef SQL_SQLWALK_PRIV_H
 #define SQL_SQLWALK_PRIV_H
 
@@ -20,6 +21,9 @@ bool sqlwalk_finds_sequence(const ProtobufCMessage *m);
 
 /* NULL unless it is a String. */
 const char *sqlwalk_string(const PgQuery__Node *node);
+
+/* Parameters that stand where a literal means the same (sql/binds.h). */
+unsigned sqlwalk_count_binds(const PgQuery__SelectStmt *q);
 
 /* One top-level statement: adds a draft_stmt, flags and names. */
 void sqlstmt(struct facts_draft *d, const PgQuery__Node *stmt);
