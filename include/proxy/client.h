@@ -97,6 +97,7 @@ struct client_segment {
 	bool proved;           /* classified by proof, not by wish (A8) */
 	int consistency;       /* enum consistency of a hint, or -1 */
 	bool open;             /* no Sync yet: the rest belongs to the same server */
+	bool awaits_copy;      /* COPY FROM STDIN is on its way: CopyData waits until the server reads it */
 	bool kept;             /* its bytes are all in c->in, so that it can be run again */
 	bool retried;          /* has been run again: once is enough, but for losses (moving_survives_loss()) */
 	uint64_t retried_us;   /* since when; 0: it has not */

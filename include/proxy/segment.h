@@ -13,6 +13,7 @@
 #include <stdint.h>
 #include "base/str.h"
 #include "sql/shapes.h"
+#include "wire/frame.h"
 #include "wire/pgerr.h"
 
 struct client;
@@ -62,6 +63,7 @@ struct segment {
 	bool only_close;  /* nothing but Close and Sync */
 	bool doubted;     /* executes code that may have been replaced since the facts were loaded */
 	bool wants_own;   /* shows or resets to the client's start-up values in its middle (E7) */
+	bool copies_in;   /* executes COPY FROM STDIN by the extended protocol; its data is not part of the segment */
 	bool unknown;     /* executes or describes something that was not made here */
 	unsigned n_executed;     /* Execute and Query messages */
 	struct sql_shape *shape; /* the one executed statement's; owned reference, or NULL (none, several, unknown) */
@@ -85,6 +87,12 @@ struct segment_scratch {
 	struct segment_msg msgs[SEGMENT_MESSAGES_MAX];
 };
 void segment_scratch_init(struct segment_scratch *s);
+
+/* What means something only while a server reads COPY data. */
+static inline bool segment_is_copy_data(uint8_t type)
+{
+	return type == MSG_COPY_DATA_IN || type == MSG_COPY_DONE_IN || type == MSG_COPY_FAIL;
+}
 
 /* Looks at the n bytes at p; fills *seg.  Release with segment_done().  `policy`: wish and transaction of the client.
  */

@@ -381,6 +381,7 @@ static void dispatch(struct client *c, struct server *s, struct segment *seg)
 		cs->shape = shape_ref(seg->shape);
 	}
 	note_ddl(c, seg->flags);
+	cs->awaits_copy |= seg->copies_in;
 	cs->doubted |= seg->doubted;
 	bool was_open = cs->open;
 	cs->harmless = plan_is_harmless(seg) && (cs->harmless || !was_open);
@@ -518,7 +519,7 @@ static void drop_stray_copy(struct client *c)
 {
 	struct frame_head h;
 	while (!c->raw_left && frame_peek(buf_head(&c->in), buf_len(&c->in), &h) == FRAME_OK &&
-	       (h.type == MSG_COPY_DATA_IN || h.type == MSG_COPY_DONE_IN || h.type == MSG_COPY_FAIL)) {
+	       segment_is_copy_data(h.type)) {
 		size_t have = buf_len(&c->in), n = h.len < have ? h.len : have;
 		c->raw_left = h.len - n;
 		c->raw_drop = true;
@@ -722,6 +723,8 @@ static bool open_part(struct client *c)
 		return skip_open_segment(c);
 	if (buf_len(&c->in) == c->emitted)
 		return false;
+	if (UNLIKELY(c->seg.awaits_copy) && segment_is_copy_data(buf_head(&c->in)[c->emitted]))
+		return false;
 	struct segment *seg = relay_scan(c);
 	plan_segment(c, seg, true, &plan);
 	if (plan.action == PLAN_PROTOCOL || plan.action == PLAN_TERMINATE || plan.action == PLAN_WAIT) {
@@ -790,7 +793,7 @@ void relay_retry(struct client *c, enum server_role role)
 		c->seg.retried_us = loop_now_us(c->worker->loop);
 	c->seg.retried = true;
 	c->seg.unnamed = UNNAMED_PLAIN;
-	c->seg.open = false;
+	c->seg.open = c->seg.awaits_copy = false;
 	c->seg.checking = c->seg.check_no = 0;
 	c->seg.next_msg = 0;
 	c->seg.done_msgs = c->seg.shown_msgs;

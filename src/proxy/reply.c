@@ -709,7 +709,7 @@ static enum outcome on_copy_in(struct reply *r)
 		return OUT_STOP;
 	}
 	c->copy = COPY_IN;
-	c->seg.kept = false;
+	c->seg.awaits_copy = c->seg.kept = false;
 	buf_consume(&c->in, c->emitted);
 	c->emitted = 0;
 	if (first && first->kind == REQ_EXECUTE) {

@@ -430,6 +430,7 @@ static void scan_execute(struct scan *sc, struct segment_msg *m, const uint8_t *
 	struct stmt_text *text = find_portal_text(sc, msg.portal);
 	if (text) {
 		add_text(sc, text, USE_EXECUTED);
+		sc->seg->copies_in |= sql_facts_verb(shape_facts(text->shape)) == SQL_COPY_FROM;
 	} else {
 		add_unknown(sc->seg);
 		sc->seg->n_executed++;
@@ -703,7 +704,7 @@ static void reset(struct segment *seg)
 	seg->n = seg->n_executed = 0;
 	seg->len = seg->large_len = 0;
 	seg->executes = seg->parses = seg->only_close = seg->unknown = seg->has_verdict = seg->shows_time = seg->known =
-	    seg->single = seg->keeps_portal = seg->doubted = seg->wants_own = false;
+	    seg->single = seg->keeps_portal = seg->doubted = seg->wants_own = seg->copies_in = false;
 	seg->shape = NULL;
 	seg->mentions = NULL;
 	seg->names = NULL;
@@ -731,6 +732,10 @@ void segment_scan(struct client *c, const uint8_t *p, size_t n, struct route_pol
 		enum frame_result r = frame_peek(p + seg->len, left, &h);
 		if (r == FRAME_MORE)
 			break;
+		if (UNLIKELY(seg->copies_in) && segment_is_copy_data(h.type)) {
+			seg->end = SEGMENT_FLUSH; /* it waits until the server reads it */
+			break;
+		}
 		struct segment_msg *m = &seg->msgs[seg->n];
 		*m = (struct segment_msg){ .type = h.type, .off = (uint32_t)seg->len, .len = (uint32_t)h.len };
 		if (r == FRAME_BAD) {
