@@ -42,6 +42,7 @@ struct net_tuning {
 	int keepidle_s, keepintvl_s, keepcnt;
 	int user_timeout_ms;
 	int socket_buffer_bytes;
+	int unsent_bytes; /* the kernel keeps no more than this beyond what the peer makes room for; 0: as it likes */
 };
 /* Linux hands all of these from a listening socket on to what it accepts: tune the listener, not each client.
  * On a unix socket only the buffer size means anything. */

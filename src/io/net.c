@@ -223,6 +223,7 @@ void net_tune(int fd, const struct net_tuning *tuning)
 		set_unless_zero(fd, IPPROTO_TCP, TCP_KEEPCNT, tuning->keepcnt);
 	}
 	set_unless_zero(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, tuning->user_timeout_ms);
+	set_unless_zero(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, tuning->unsent_bytes);
 }
 
 /* --- listening --- */

@@ -102,9 +102,14 @@ static const struct stream_ops server_ops = { on_readable, on_drained, on_open, 
 
 /* --- opening --- */
 
+/* What waits in the kernel for a busy backend the client believes to be sent: it would go on writing megabytes behind
+ * an error that it could have read.  Enough for a backend that reads as fast as it can. */
+enum { UNSENT_BYTES_MAX = 256 * 1024 };
+
 static struct net_tuning tuning_of(const struct config *cfg)
 {
 	return (struct net_tuning){ .nodelay = true,
+		                    .unsent_bytes = UNSENT_BYTES_MAX,
 		                    .keepalive = cfg->tcp_keepalive,
 		                    .keepidle_s = (int)(cfg->tcp_keepidle_us / 1000000),
 		                    .keepintvl_s = (int)(cfg->tcp_keepintvl_us / 1000000),

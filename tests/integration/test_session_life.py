@@ -597,3 +597,51 @@ def test_a_client_without_state_does_not_notice_an_administrator(cluster, narrow
             terminate(cluster, database)
             assert client.query("delete from t").tags == ["DELETE 1"]
     nothing_is_left(cluster, narrow, database)
+
+
+# --- a server that does not read ---
+
+
+def unsent(local, remote):
+    """Bytes that the kernel holds for one end of a TCP connection of this machine."""
+    with open("/proc/net/tcp", encoding="ascii") as table:
+        for line in table:
+            words = line.split()
+            if words[1].endswith(f":{local:04X}") and words[2].endswith(f":{remote:04X}"):
+                return int(words[4].split(":")[0], 16)
+    return 0
+
+
+def test_no_megabytes_wait_in_front_of_a_busy_backend(cluster, pgweir, database):
+    """A client that writes a long pipeline is stopped by the backend, not by what the proxy can swallow: it would read of an
+    error in its middle when all of it is written (asyncpg's executemany() wants to stop early)."""
+    proxy = pgweir(settings={"route": "primary", "workers": 1})
+    with cluster.primary.connect(database=database) as locker:
+        locker.query("select pg_advisory_lock(5)")
+        client = proxy.connect(database=database, application_name="life")
+        told(client, parse("w", "select pg_advisory_xact_lock(5)"), parse("s", "select length($1)"), sync())
+        row = bind("", "s", ["x" * 32768]) + execute()
+        done = threading.Event()
+
+        def send():
+            client.send(bind("", "w"), execute(), *[row] * 1000, sync())
+            done.set()
+
+        sender = threading.Thread(target=send)
+        sender.start()
+        busy(cluster, database)
+        own = client.sock.getsockname()[1], proxy.port
+        seen = []
+
+        def stands_still():
+            queues = [unsent(*own), *[unsent(port, cluster.primary.port) for port in proxy.server_ports()]]
+            seen.append(queues)
+            return queues[0] > 1 << 20 and len(seen) > 20 and all(q == queues for q in seen[-20:])
+
+        wait_until(stands_still, "the client has been stopped")
+        assert not done.is_set()
+        assert max(seen[-1][1:]) < 1 << 20
+        locker.query("select pg_advisory_unlock(5)")
+        assert client.brief_until_ready().count("D 32768") == 1000
+        sender.join()
+        client.close()
