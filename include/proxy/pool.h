@@ -94,6 +94,8 @@ void pool_put(struct pool *p, struct server *s);
 void pool_resume(struct pool *p);
 /* Opens connections while clients wait and the budget allows it. */
 void pool_grow(struct pool *p);
+/* A place in the budget for server_open_dedicated(), instead of an idle connection if need be; false: ask again. */
+bool pool_take_dedicated(struct pool *p) MUSTCHECK;
 /* A pinned server leaves the budget for its pool and counts against max_pinned; false: the limit is reached. */
 bool pool_pin(struct server *s) MUSTCHECK;
 /* The same for what can be done without: leaves half of max_pinned to those who cannot. */

@@ -208,7 +208,7 @@ const char *server_state_name(enum server_state state);
 void server_set_state(struct server *s, enum server_state state);
 /* Starts a connection for the pool; a failure is reported through pool_on_server_failed(). */
 void server_open(struct pool *p);
-/* The same for a replication client: its own start-up parameters, no pool. */
+/* The same for a replication client, after pool_take_dedicated(): its own start-up parameters, nobody else's ever. */
 struct server *server_open_dedicated(struct pool *p, struct client *c);
 /* Idempotent, legal anywhere; tells the client, the pool and the monitor. `why` goes to the log. */
 void server_close(struct server *s, const char *why);

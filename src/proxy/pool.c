@@ -462,13 +462,15 @@ static int size_now(const struct pool *p)
 
 /* What an unused connection of another pool stands in the way of. */
 struct evict {
-	const struct limit *db;   /* NULL: any */
-	const struct limit *user; /* NULL: any */
+	const struct limit *db;           /* NULL: any */
+	const struct limit *user;         /* NULL: any */
+	const struct pool_budget *budget; /* NULL: any */
 };
 
 static bool stands_in_the_way(const struct server *s, const struct evict *e)
 {
-	return (!e->db || s->db_servers == e->db) && (!e->user || s->user_servers == e->user);
+	return (!e->db || s->db_servers == e->db) && (!e->user || s->user_servers == e->user) &&
+	       (!e->budget || s->budget == e->budget);
 }
 
 /* Closes the one that has been idle longest; false: there is none. */
@@ -504,10 +506,8 @@ static void on_evict(struct loop *loop, struct loop_msg *msg)
 }
 
 /* The room that another worker makes is found at the next tick, by whoever comes first. */
-static bool make_room(struct pool *p, struct evict e)
+static void ask_others_for_room(struct pool *p, struct evict e)
 {
-	if (evict_here(p->worker, p, &e))
-		return true;
 	for (unsigned i = 0; i < workers_count(); i++) {
 		if (i == p->worker->index)
 			continue;
@@ -515,6 +515,13 @@ static bool make_room(struct pool *p, struct evict e)
 		*m = (struct evict_msg){ .msg.fn = on_evict, .w = workers_get(i), .evict = e };
 		loop_post(m->w->loop, &m->msg);
 	}
+}
+
+static bool make_room(struct pool *p, struct evict e)
+{
+	if (evict_here(p->worker, p, &e))
+		return true;
+	ask_others_for_room(p, e);
 	return false;
 }
 
@@ -651,6 +658,21 @@ void pool_grow(struct pool *p)
 	}
 }
 
+bool pool_take_dedicated(struct pool *p)
+{
+	if (p->du->paused)
+		return false;
+	if (budget_take(p, FOR_CLIENT))
+		return true;
+	struct server *s = p->n_waiters ? NULL : TAILQ_LAST(&p->idle, server_queue);
+	if (!s) {
+		ask_others_for_room(p, (struct evict){ .budget = p->budget });
+		return false;
+	}
+	close_idle(s, "evicted");
+	return budget_take(p, FOR_CLIENT);
+}
+
 static int max_pinned(const struct pool *p)
 {
 	int limit = config_max_pinned(p->du->config, p->du->conf, p->du->pool_user);
@@ -755,8 +777,7 @@ void pool_on_server_gone(struct server *s)
 	app_leave(s);
 	if (s->checking)
 		pool_check_done(s);
-	if (!s->dedicated)
-		pool_uncount(s);
+	pool_uncount(s);
 }
 
 void pool_uncount(struct server *s)

@@ -83,6 +83,7 @@ void relay_start_raw(struct client *c)
 	client_set_state(c, CLIENT_RAW);
 	stream_want_read(&c->stream, false);
 	c->primary_deadline_us = now_us + config_failover_timeout_us(du->config, du->conf, du->conf_user);
+	c->wait_since_us = now_us;
 	relay_try_raw(c, now_us);
 }
 
@@ -92,9 +93,17 @@ void relay_try_raw(struct client *c, uint64_t now_us)
 	struct pgerr err;
 	if (c->srv || !c->primary_deadline_us)
 		return;
-	if (host) {
+	const struct dbuser *du = c->du;
+	uint64_t limit = config_query_wait_timeout_us(du->config, du->conf, du->conf_user, c->conf_app);
+	struct pool *p = host ? pool_get(c->du, host) : NULL;
+	if (p && pool_take_dedicated(p)) {
 		c->primary_deadline_us = 0;
-		c->srv = server_open_dedicated(pool_get(c->du, host), c);
+		c->srv = server_open_dedicated(p, c);
+	} else if (p) {
+		if (!limit || now_us - c->wait_since_us < limit)
+			return;
+		pgerr_set_fatal(&err, SQLSTATE_CONNECTION_REJECTED, "query_wait_timeout");
+		client_close(c, &err, err.message);
 	} else if (now_us >= c->primary_deadline_us) {
 		pgerr_set_fatal(&err, SQLSTATE_CANNOT_CONNECT_NOW, "there is no primary to replicate from");
 		client_close(c, &err, err.message);

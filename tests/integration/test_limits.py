@@ -224,6 +224,36 @@ def test_a_pool_that_a_reload_makes_smaller(pgweir):
         client.close()
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_replication_counts_in_its_pool(pgweir, workers):
+    """An idle connection goes for it; without one it waits, like everybody, and no longer than query_wait_timeout."""
+    proxy = pgweir(settings={"default_pool_size": 2, "route": "primary", "query_wait_timeout": 60, "workers": workers, "server_idle_timeout": 0})
+    pair = [proxy.connect() for _ in range(2)]
+    for client in pair:
+        client.query("begin; select txid_current()")
+    for client in pair:
+        client.query("commit")
+    assert len(servers(proxy)) == 2
+    replicating = [proxy.connect(replication="database") for _ in range(2)]
+    assert [row["replication"] for row in servers(proxy)] == ["yes", "yes"]
+    with Connection(proxy.port) as third:
+        third.send(startup({"user": "postgres", "database": "postgres", "replication": "database"}))
+        assert third.nothing_comes()
+        pair[0].send(query("select 'waits'"))
+        assert pair[0].nothing_comes()
+        for client in replicating:
+            assert client.query("IDENTIFY_SYSTEM").rows
+            client.close()
+        assert "D waits" in pair[0].brief_until_ready()
+        third.read_until_ready(welcome=True)
+        assert third.query("IDENTIFY_SYSTEM").rows
+        proxy.reload(query_wait_timeout=1, default_pool_size=1)
+        with pytest.raises(PgError) as late:
+            proxy.connect(replication="database")
+        assert late.value.fields["M"] == "query_wait_timeout"
+    assert pair[1].value("select 1") == "1"
+
+
 def test_replication_waits_for_a_primary(pgweir, cluster):
     """At start the servers' roles are not known yet; and without a primary there is an error in the end."""
     proxy = pgweir(hosts=[cluster.standby.port], settings={"failover_timeout": "1s"})
