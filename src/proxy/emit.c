@@ -452,11 +452,25 @@ static bool has_unnamed(const struct emit *e, const struct stmt_text *text)
 	return e->unnamed == text && e->s->stmts.unnamed_for == emit_settings(e->c);
 }
 
+/* In a failed transaction PostgreSQL says 25P02 of a statement that PREPARE has made.  The backend, which need not have
+ * it and cannot be given it now, is asked for something else then. */
+static void put_aborted(struct emit *e)
+{
+	static const char body[] = "SELECT FROM " NO_STATEMENT "\0\0"; /* and the NUL of the string */
+	push(e, REQ_PARSE, REQF_SWALLOW);
+	ww_begin(&e->ww, MSG_PARSE);
+	ww_str(&e->ww, STR(NO_STATEMENT));
+	ww_bytes(&e->ww, body, sizeof body);
+	ww_end(&e->ww);
+}
+
 static void prepare_for(struct emit *e, const struct segment_msg *m)
 {
 	if (!m->text) {
 		if (m->name.n == 0)
 			have_no_unnamed(e);
+		else if (e->s->tx == MSG_TX_FAILED && sqlprep_find(e->c, m->name))
+			put_aborted(e);
 		return;
 	}
 	if (m->name.n && e->own_names) {

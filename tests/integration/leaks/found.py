@@ -70,4 +70,8 @@ FOUND = {
         [(11, query("select 3; prepare p1 as select 'of several'; select 4"))], [(11, [["C", "S", "x1"], *extended('execute "P 3"(7)', name="x1")])],
         [(11, [["C", "S", "x1"], *extended("select 1", name="x1")])], [(11, [["C", "S", "x1"], *extended("select 2", name="x1")])],
         [(11, [["P", "x1", "select 3"], ["S"]])], [(11, query("deallocate x1"))], [(11, [["C", "S", "x1"], *extended("select 4", name="x1")])]],
+    "a name of PREPARE in a failed transaction": [
+        [(9, query('prepare "P 3" as insert into c9a.t(n, note) values (1, \'x\') returning n'))], [(10, query('execute "P 3"'))], [(9, query("begin"))],
+        [(9, query("execute p2('one')"))], [(9, [["B", "", "P 3", []], ["D", "P", ""], ["E", "", 0], ["S"]])],
+        [(9, [["D", "S", "P 3"], ["S"]])], [(9, query("rollback"))], [(9, [["B", "", "P 3", []], ["E", "", 0], ["S"]])]],
 }
