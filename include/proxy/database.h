@@ -30,7 +30,7 @@ struct catalog;
 struct params;
 struct pool;
 
-/* One database of one cluster; lives for the process's life. */
+/* One database of one cluster, as long as a dbuser refers to it: who logs in later has a position of its own (B2). */
 struct shared_db {
 	struct cluster *cluster; /* borrowed, never freed */
 	char *dbname;            /* owned; the name on the servers */
@@ -38,12 +38,15 @@ struct shared_db {
 	_Atomic uint64_t primary_round;
 	_Atomic uint64_t read_round[CLUSTER_MAX_HOSTS];
 	LIST_ENTRY(shared_db) link;
+	int refs;                        /* guarded by the registry's mutex */
 	struct shared_welcome *welcomes; /* owned ring of WELCOMES_MAX; guarded by the registry's mutex */
 	unsigned next_welcome;
 };
 
-/* Finds or adds; takes a mutex, so only at login. */
-struct shared_db *shared_db_get(struct cluster *cluster, const char *dbname);
+/* Finds or adds, with a reference for the caller; takes a mutex, so only at login. */
+struct shared_db *shared_db_get(struct cluster *cluster, const char *dbname) MUSTCHECK;
+void shared_db_unref(struct shared_db *db); /* NULL is fine */
+size_t shared_dbs_count(void);
 
 /* Stores `round` where it is newer; one relaxed load when it is not. */
 static inline void round_advance(_Atomic uint64_t *at, uint64_t round)
@@ -79,13 +82,13 @@ struct dbuser {
 	struct dbuser
 	    *owner;        /* whose pools its clients use: the forced user's, else itself; same worker, outlives it */
 	unsigned n_guests; /* other dbusers whose owner it is */
-	unsigned n_pool_clients; /* logged in, of its own and its guests' */
-	struct shared_db *db;
+	unsigned n_pool_clients;                                             /* logged in, of its own and its guests' */
+	struct shared_db *db;                                                /* owned reference */
 	struct dbfacts *facts;                                               /* of db; borrowed, never freed */
 	char *database;                                                      /* owned; as the client says it */
 	char *user;                                                          /* owned; as the client says it */
 	char *server_user;                                                   /* owned; the login on the servers */
-	struct limit *user_servers, *db_servers, *user_clients, *db_clients; /* borrowed, for ever */
+	struct limit *user_servers, *db_servers, *user_clients, *db_clients; /* owned references */
 	enum pool_mode pool_mode;
 	uint64_t identity;      /* of what a server connection is opened with; another one since: it is outdated */
 	char primary_isolation; /* of an owner: default_transaction_isolation of the primary: u c r s; 0 unknown (C2) */

@@ -1,8 +1,8 @@
 /* proxy/limits.h - what is counted over all workers against a limit, by name.
  *
- * One counter for each name that has ever been in use; it lives for the process's life, so that bare pointers to it
- * stay valid.  Names come from clients that have logged in.  The counters are atomic; finding one takes a mutex, so
- * only at login and when the configuration changes. */
+ * One counter for each name in use, with counted references: of what may count, and of what is counted.  Names come
+ * from clients, so that one must go with the last of them.  The counters are atomic; finding one and letting one go
+ * takes a mutex, so only where connections and their books are opened and closed. */
 #ifndef PROXY_LIMITS_H
 #define PROXY_LIMITS_H
 
@@ -27,11 +27,16 @@ enum limit_kind {
 struct limit {
 	UT_hash_handle hh;
 	_Atomic int n;
+	int refs; /* guarded by the mutex */
 	size_t key_len;
 	char key[]; /* kind, name */
 };
 
-struct limit *limit_get(enum limit_kind kind, const void *name, size_t name_len);
+/* Finds or makes; the caller's own reference. */
+struct limit *limit_get(enum limit_kind kind, const void *name, size_t name_len) MUSTCHECK;
+struct limit *limit_ref(struct limit *l) MUSTCHECK;
+void limit_unref(struct limit *l); /* NULL is fine */
+size_t limits_count(void);
 
 /* One more, unless `most` are there already; most <= 0 is no limit. */
 static inline bool limit_take(_Atomic int *n, int most)

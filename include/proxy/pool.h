@@ -25,16 +25,24 @@ struct worker;
 
 enum { WORKERS_MAX = 64 };
 
-/* Shared by the workers' pools of one (database, user, host); lives for the process's life. */
+/* Shared by the workers' pools of one (database, user, host), with counted references: pools, servers under way between
+ * workers, SHOW ADVICE. */
 struct pool_budget {
-	LIST_ENTRY(pool_budget) link;
-	char *key; /* owned */
-	size_t key_len;
+	UT_hash_handle hh; /* of all; guarded by their mutex, as refs is */
+	int refs;
 	_Atomic int connections; /* open or opening, pinned ones apart */
 	_Atomic int pinned;
 	_Atomic uint64_t waiting_since[WORKERS_MAX]; /* us; 0: nobody waits on that worker */
 	_Atomic uint32_t idle[WORKERS_MAX];
+	size_t key_len;
+	char key[];
 };
+
+struct pool_budget *pool_budget_ref(struct pool_budget *b) MUSTCHECK;
+void pool_budget_unref(struct pool_budget *b);
+/* Nobody but the caller has a reference any more. */
+bool pool_budget_is_forgotten(const struct pool_budget *b);
+size_t pool_budgets_count(void);
 
 TAILQ_HEAD(server_queue, server);
 TAILQ_HEAD(client_queue, client);
@@ -52,7 +60,7 @@ struct pool {
 	struct worker *worker;
 	struct dbuser *du;
 	struct host *host;
-	struct pool_budget *budget;
+	struct pool_budget *budget;  /* owned reference */
 	struct server_queue idle;    /* most recently used first */
 	struct server_queue others;  /* every other state */
 	struct client_queue waiters; /* oldest first */

@@ -26,8 +26,8 @@ struct second {
 
 struct watched {
 	UT_hash_handle hh;
-	const struct pool_budget *budget; /* the key: one for all workers, never freed */
-	char *database, *user, *host;     /* owned */
+	struct pool_budget *budget;   /* the key: one for all workers; owned reference */
+	char *database, *user, *host; /* owned */
 	int size;
 	struct pool_use now, before; /* over all workers: being added up, and a second ago */
 	unsigned waiting;
@@ -53,12 +53,23 @@ static struct watched *watched_of(const struct pool *p)
 	if (x || HASH_COUNT(self.pools) >= POOLS_MAX)
 		return x;
 	x = mem_zalloc(sizeof *x);
-	x->budget = p->budget;
+	x->budget = pool_budget_ref(p->budget);
 	x->database = mem_strdup(p->du->database);
 	x->user = mem_strdup(p->du->user);
 	x->host = mem_printf("%s:%d", p->host->name, p->host->port);
 	HASH_ADD_PTR(self.pools, budget, x);
 	return x;
+}
+
+/* With the mutex held. */
+static void watched_free(struct watched *x)
+{
+	HASH_DEL(self.pools, x);
+	pool_budget_unref(x->budget);
+	mem_free(x->database);
+	mem_free(x->user);
+	mem_free(x->host);
+	mem_free(x);
 }
 
 /* A server that is held right now counts with the time that it has been held so far, else a long statement would be
@@ -129,6 +140,10 @@ static void on_looked(void *arg UNUSED)
 	pthread_mutex_lock(&self.mutex);
 	HASH_ITER(hh, self.pools, x, next)
 	{
+		if (!x->seen && pool_budget_is_forgotten(x->budget)) {
+			watched_free(x);
+			continue;
+		}
 		if (x->seen)
 			end_second(x, seconds);
 		x->now = (struct pool_use){ 0 };

@@ -11,6 +11,8 @@
 #include "control/lifecycle.h"
 #include "control/usage.h"
 #include "proxy/client.h"
+#include "proxy/database.h"
+#include "proxy/limits.h"
 #include "proxy/orders.h"
 #include "proxy/pool.h"
 #include "proxy/server.h"
@@ -117,6 +119,10 @@ static void mem_finish(struct show_query *q)
 	mem_row(&q->rows, "clients", sizeof(struct client), t->clients, 0, t->clients * sizeof(struct client));
 	mem_row(&q->rows, "servers", sizeof(struct server), t->servers, 0, t->servers * sizeof(struct server));
 	mem_row(&q->rows, "pools", sizeof(struct pool), t->server_pools, 0, t->server_pools * sizeof(struct pool));
+	size_t budgets = pool_budgets_count(), limits = limits_count(), shared = shared_dbs_count();
+	mem_row(&q->rows, "pool_budgets", sizeof(struct pool_budget), budgets, 0, budgets * sizeof(struct pool_budget));
+	mem_row(&q->rows, "limits", sizeof(struct limit), limits, 0, limits * sizeof(struct limit));
+	mem_row(&q->rows, "databases", sizeof(struct shared_db), shared, 0, shared * sizeof(struct shared_db));
 }
 
 const struct show_table show_mem = { "MEM",          "memory of the larger tables",

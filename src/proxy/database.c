@@ -33,8 +33,45 @@ struct shared_db *shared_db_get(struct cluster *cluster, const char *dbname)
 		db->dbname = mem_strdup(dbname);
 		LIST_INSERT_HEAD(&shared_dbs, db, link);
 	}
+	db->refs++;
 	pthread_mutex_unlock(&shared_mutex);
 	return db;
+}
+
+static void shared_db_free(struct shared_db *db)
+{
+	for (unsigned i = 0; db->welcomes && i < WELCOMES_MAX; i++) {
+		mem_free(db->welcomes[i].user);
+		mem_free(db->welcomes[i].profile);
+		mem_free(db->welcomes[i].status);
+	}
+	mem_free(db->welcomes);
+	mem_free(db->dbname);
+	mem_free(db);
+}
+
+void shared_db_unref(struct shared_db *db)
+{
+	if (!db)
+		return;
+	pthread_mutex_lock(&shared_mutex);
+	bool last = --db->refs == 0;
+	if (last)
+		LIST_REMOVE(db, link);
+	pthread_mutex_unlock(&shared_mutex);
+	if (last)
+		shared_db_free(db);
+}
+
+size_t shared_dbs_count(void)
+{
+	const struct shared_db *db;
+	size_t n = 0;
+	pthread_mutex_lock(&shared_mutex);
+	LIST_FOREACH(db, &shared_dbs, link)
+	n++;
+	pthread_mutex_unlock(&shared_mutex);
+	return n;
 }
 
 /* The lists of the configuration as one text of names. */
@@ -136,6 +173,14 @@ static void set_identity(struct dbuser *du, uint64_t identity)
 	du->identity = identity;
 }
 
+/* The new one first: with the same name it is the same counter, whatever it counts meanwhile. */
+static void take_limit(struct limit **at, enum limit_kind kind, const char *name)
+{
+	struct limit *old = *at;
+	*at = limit_get(kind, name, strlen(name));
+	limit_unref(old);
+}
+
 static struct dbuser *find_or_add(struct worker *w, struct str database, struct str user, struct pgerr *err);
 
 /* Pools of an owner that it had before age out by their time-outs. */
@@ -176,17 +221,19 @@ static bool resolve(struct dbuser *du, const struct config *cfg, struct pgerr *e
 	du->config = config_ref(cfg);
 	du->conf = conf;
 	du->conf_user = user;
+	struct shared_db *old_db = du->db;
 	du->db = shared_db_get(cluster, dbname);
+	shared_db_unref(old_db);
 	login.dbname = dbname;
 	du->facts = facts_of(cfg, conf, cluster, dbname, &login);
 	mem_free(du->server_user);
 	du->server_user = mem_strdup(conf->user ? conf->user : du->user);
 	du->pool_user = config_user(cfg, str_of(du->server_user));
 	du->pool_mode = config_pool_mode(cfg, conf, du->pool_user);
-	du->user_servers = limit_get(LIMIT_USER_SERVERS, du->server_user, strlen(du->server_user));
-	du->db_servers = limit_get(LIMIT_DATABASE_SERVERS, du->database, strlen(du->database));
-	du->user_clients = limit_get(LIMIT_USER_CLIENTS, du->user, strlen(du->user));
-	du->db_clients = limit_get(LIMIT_DATABASE_CLIENTS, du->database, strlen(du->database));
+	take_limit(&du->user_servers, LIMIT_USER_SERVERS, du->server_user);
+	take_limit(&du->db_servers, LIMIT_DATABASE_SERVERS, du->database);
+	take_limit(&du->user_clients, LIMIT_USER_CLIENTS, du->user);
+	take_limit(&du->db_clients, LIMIT_DATABASE_CLIENTS, du->database);
 	set_identity(du, identity_of(cfg, conf, du->database, dbname, du->server_user));
 	dbuser_follow_orders(du);
 	set_owner(du, conf->user);
@@ -198,6 +245,11 @@ static void dbuser_free(struct dbuser *du)
 	struct worker *w = du->worker;
 	HASH_DEL(w->dbusers, du);
 	forget_welcomes(du);
+	limit_unref(du->user_servers);
+	limit_unref(du->db_servers);
+	limit_unref(du->user_clients);
+	limit_unref(du->db_clients);
+	shared_db_unref(du->db);
 	catalog_unref(du->catalog);
 	config_unref(du->config);
 	mem_free(du->database);

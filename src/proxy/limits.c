@@ -22,9 +22,39 @@ struct limit *limit_get(enum limit_kind kind, const void *name, size_t name_len)
 		fresh = NULL;
 		HASH_ADD(hh, limits, key, key_len, l);
 	}
+	l->refs++;
 	pthread_mutex_unlock(&mutex);
 	mem_free(fresh);
 	return l;
+}
+
+struct limit *limit_ref(struct limit *l)
+{
+	pthread_mutex_lock(&mutex);
+	l->refs++;
+	pthread_mutex_unlock(&mutex);
+	return l;
+}
+
+void limit_unref(struct limit *l)
+{
+	if (!l)
+		return;
+	pthread_mutex_lock(&mutex);
+	bool last = --l->refs == 0;
+	if (last)
+		HASH_DEL(limits, l);
+	pthread_mutex_unlock(&mutex);
+	if (last)
+		mem_free(l);
+}
+
+size_t limits_count(void)
+{
+	pthread_mutex_lock(&mutex);
+	size_t n = HASH_COUNT(limits);
+	pthread_mutex_unlock(&mutex);
+	return n;
 }
 
 void limits_free(void)

@@ -26,27 +26,58 @@
 enum { SEQUENCE_LOOKS = 64, SUITABLE_LOOKS = 16, CONNECTING_MAX = 16, STRICT_QUEUE = 8, MOVE_US = 2 * MONO_MS };
 enum { MATCH_LOOKS = 32, OVERTAKEN_MAX = 16 };
 
-static LIST_HEAD(, pool_budget) budgets = LIST_HEAD_INITIALIZER(budgets);
+static struct pool_budget *budgets; /* uthash; guarded by budgets_mutex */
 static pthread_mutex_t budgets_mutex = PTHREAD_MUTEX_INITIALIZER;
 
 static struct pool_budget *budget_get(const char *key, size_t key_len)
 {
 	struct pool_budget *b;
 	pthread_mutex_lock(&budgets_mutex);
-	LIST_FOREACH(b, &budgets, link)
-	{
-		if (b->key_len == key_len && memcmp(b->key, key, key_len) == 0)
-			break;
-	}
+	HASH_FIND(hh, budgets, key, key_len, b);
 	if (!b) {
-		b = mem_zalloc(sizeof *b);
-		b->key = mem_alloc(key_len);
-		b->key_len = key_len;
+		b = mem_zalloc(sizeof *b + key_len);
 		memcpy(b->key, key, key_len);
-		LIST_INSERT_HEAD(&budgets, b, link);
+		b->key_len = key_len;
+		HASH_ADD(hh, budgets, key, key_len, b);
 	}
+	b->refs++;
 	pthread_mutex_unlock(&budgets_mutex);
 	return b;
+}
+
+struct pool_budget *pool_budget_ref(struct pool_budget *b)
+{
+	pthread_mutex_lock(&budgets_mutex);
+	b->refs++;
+	pthread_mutex_unlock(&budgets_mutex);
+	return b;
+}
+
+void pool_budget_unref(struct pool_budget *b)
+{
+	pthread_mutex_lock(&budgets_mutex);
+	bool last = --b->refs == 0;
+	if (last)
+		HASH_DEL(budgets, b);
+	pthread_mutex_unlock(&budgets_mutex);
+	if (last)
+		mem_free(b);
+}
+
+bool pool_budget_is_forgotten(const struct pool_budget *b)
+{
+	pthread_mutex_lock(&budgets_mutex);
+	bool alone = b->refs == 1;
+	pthread_mutex_unlock(&budgets_mutex);
+	return alone;
+}
+
+size_t pool_budgets_count(void)
+{
+	pthread_mutex_lock(&budgets_mutex);
+	size_t n = HASH_COUNT(budgets);
+	pthread_mutex_unlock(&budgets_mutex);
+	return n;
 }
 
 /* The key names what makes two connections interchangeable: client database and the pools' owner (they fix the
@@ -101,7 +132,7 @@ int pool_size(const struct pool *p) { return config_pool_size(p->du->config, p->
 /* What an application holds in the pool, over all workers. */
 struct pool_app {
 	char *name;          /* owned */
-	struct limit *limit; /* borrowed, for ever */
+	struct limit *limit; /* owned reference */
 	LIST_ENTRY(pool_app) link;
 };
 
@@ -148,14 +179,16 @@ static bool app_take(struct pool *p, struct server *s, const struct client *c)
 	struct limit *l = app_limit(p, c, &most);
 	if (l && !limit_take(&l->n, most))
 		return false;
-	s->application = l;
+	s->application = l ? limit_ref(l) : NULL;
 	return true;
 }
 
 static void app_leave(struct server *s)
 {
-	if (s->application)
-		limit_give_back(s->application);
+	if (!s->application)
+		return;
+	limit_give_back(s->application);
+	limit_unref(s->application);
 	s->application = NULL;
 }
 
@@ -785,6 +818,9 @@ void pool_uncount(struct server *s)
 	atomic_fetch_sub(s->pinned ? &s->budget->pinned : &s->budget->connections, 1);
 	limit_give_back(s->user_servers);
 	limit_give_back(s->db_servers);
+	limit_unref(s->user_servers);
+	limit_unref(s->db_servers);
+	s->user_servers = s->db_servers = NULL;
 }
 
 /* --- ageing --- */
@@ -968,9 +1004,11 @@ static void pool_free(struct pool *p)
 	struct pool_app *a;
 	while ((a = LIST_FIRST(&p->apps))) {
 		LIST_REMOVE(a, link);
+		limit_unref(a->limit);
 		mem_free(a->name);
 		mem_free(a);
 	}
+	pool_budget_unref(p->budget);
 	HASH_DEL(p->worker->pools, p);
 	LIST_REMOVE(p, all);
 	mem_free(p);

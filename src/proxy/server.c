@@ -9,6 +9,7 @@
 #include "proxy/cancel.h"
 #include "proxy/client.h"
 #include "proxy/database.h"
+#include "proxy/limits.h"
 #include "proxy/notifiers.h"
 #include "proxy/params.h"
 #include "proxy/pool.h"
@@ -127,8 +128,8 @@ static struct server *server_new(struct pool *p)
 	s->connected_us = loop_now_us(p->worker->loop);
 	s->conn_epoch = p->conn_epoch;
 	s->identity = p->du->identity;
-	s->db_servers = p->du->db_servers;
-	s->user_servers = p->du->user_servers;
+	s->db_servers = limit_ref(p->du->db_servers);
+	s->user_servers = limit_ref(p->du->user_servers);
 	s->budget = p->budget;
 	s->status = params_ref(p->worker->params.empty);
 	s->profile = params_ref(p->worker->params.empty);
@@ -444,7 +445,8 @@ struct server_move {
 	struct server *s;
 	struct worker *to;
 	struct host *host;
-	char *status; /* owned: key of a params set, portable between workers */
+	struct pool_budget *budget; /* owned reference: the pool that it leaves may be forgotten meanwhile */
+	char *status;               /* owned: key of a params set, portable between workers */
 	size_t status_len;
 	char *base; /* owned: the same of server.base */
 	size_t base_len;
@@ -456,6 +458,7 @@ struct server_move {
 
 static void move_free(struct server_move *m)
 {
+	pool_budget_unref(m->budget);
 	mem_free(m->status);
 	mem_free(m->base);
 	mem_free(m->custom);
@@ -505,7 +508,9 @@ void server_move_to(struct server *s, struct worker *target)
 {
 	struct pool *p = s->pool;
 	struct server_move *m = mem_zalloc(sizeof *m);
-	*m = (struct server_move){ .msg.fn = on_move, .s = s, .to = target, .host = p->host };
+	*m = (struct server_move){
+		.msg.fn = on_move, .s = s, .to = target, .host = p->host, .budget = pool_budget_ref(s->budget)
+	};
 	m->status_len = s->status->key_len;
 	m->status = copy_of(s->status->key, m->status_len);
 	m->base_len = s->base->key_len;

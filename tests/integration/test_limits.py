@@ -357,6 +357,31 @@ def test_what_is_not_used_is_forgotten(pgweir, pool_idle_timeout, database, star
         assert proxy.value("select 1", database) == "1"
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_made_up_names_leave_nothing_behind(pgweir, workers):
+    """Whoever may log in can say any name of a database: what is kept for each must go with it."""
+    proxy = pgweir(settings={"autodb_idle_timeout": 1, "server_idle_timeout": 1, "workers": workers, "route": "primary"},
+                   databases={"*": "dbname=postgres", "stays": "dbname=postgres max_db_connections=5"})
+
+    def books():
+        return {row["name"]: int(row["used"]) for row in proxy.admin("SHOW MEM") if row["name"] in ("pool_budgets", "limits")}
+
+    with proxy.connect(database="stays") as stays:
+        for _ in range(2):
+            stays.query("begin; select txid_current()")
+            before = books()
+            clients = [proxy.connect(database=f"made_up_{i}") for i in range(20)]
+            for client in clients:
+                assert client.value("select 1") == "1"
+            assert books()["pool_budgets"] >= before["pool_budgets"] + 20 and books()["limits"] >= before["limits"] + 40
+            for client in clients:
+                client.close()
+            stays.query("commit")
+            wait_until(lambda: books()["pool_budgets"] <= before["pool_budgets"] and books()["limits"] <= before["limits"],
+                       "all of it is forgotten")
+    assert proxy.value("select 1", "made_up_1") == "1"
+
+
 def test_a_database_that_is_gone_lets_nobody_in(pgweir):
     proxy = pgweir(databases={"old": "dbname=postgres"})
     with proxy.connect(database="old") as stays:
