@@ -142,7 +142,7 @@ static inline const char *put_word(struct writer *w, const char *p, const char *
 		out += n;
 		if (n < 16) {
 			w->out = out;
-			return p;
+			return p + (*p == ' '); /* 16 bytes were there, and the word has fewer */
 		}
 	}
 #endif
@@ -208,7 +208,7 @@ static inline bool put_common(struct writer *w, const char **pp, const char *end
 			return false;
 		*w->out++ = ' ';
 		*w->out++ = (uint8_t)*p;
-		*pp = p + 1;
+		*pp = p + 1 + (p[1] == ' ');
 		return true;
 	case START_COLON:
 	case START_QUOTE:
