@@ -234,6 +234,7 @@ def send_copy(client, start, size, wrong_at):
     return sender
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("protocol", ["simple", "extended"])
 @pytest.mark.parametrize("size, begin", [(1 << 17, False), (1 << 17, True), (100 << 20, True)], ids=["small", "in a transaction", "100 MB"])
 def test_copy_fails_while_its_client_still_sends(cluster, narrow, database, protocol, size, begin):
