@@ -113,19 +113,28 @@ def large_data(target, work, args):
     return rows
 
 
+def settled_pss(pid):
+    """PSS in kB once it stands still for three seconds: what a proxy gives back, it gives back some time after."""
+    last, since, until = measure.tree_memory_kb(pid)["pss"], time.monotonic(), time.monotonic() + 30
+    while time.monotonic() < min(since + 3, until):
+        time.sleep(0.25)
+        now = measure.tree_memory_kb(pid)["pss"]
+        if abs(now - last) > last / 1000:
+            last, since = now, time.monotonic()
+    return measure.tree_memory_kb(pid)["pss"]
+
+
 def idle_clients(target, work, count):
     port, pid = target.at(work)
     first = [wire.Client(port, work.tls) for _ in range(20)]
     for c in first:
         c.query("SELECT 1")
-    time.sleep(0.3)
-    before = measure.tree_memory_kb(pid)["pss"]
+    before = settled_pss(pid)
     clients = []
     for _ in range(count):
         clients.append(wire.Client(port, work.tls))
         clients[-1].query("SELECT 1")
-    time.sleep(0.5)
-    per = (measure.tree_memory_kb(pid)["pss"] - before) / count
+    per = (settled_pss(pid) - before) / count
     for c in first + clients:
         c.close()
     print(f"  {target.name:10} {'TLS  ' if work.tls else 'plain'} {count} idle clients: {per:.2f} kB each", flush=True)

@@ -48,6 +48,8 @@ struct usage_table {
 	const void *last_of;      /* the dbuser that was looked up last, and its entry: neighbours are mostly of one */
 	struct usage *last;
 	struct stats_block total;
+	unsigned dormant_clients; /* of clients, those asleep (proxy/dormant.h); and their memory */
+	uint64_t dormant_bytes;
 	unsigned clients, console_clients, login_clients, server_pools, servers, idle_servers;
 	unsigned pinned[SQL_PIN_COUNT];        /* clients that have this reason now */
 	uint64_t pinned_for_us[SQL_PIN_COUNT]; /* the longest of them */

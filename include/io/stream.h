@@ -1,9 +1,9 @@
 /* io/stream.h - one duplex connection: bytes in, bytes out, in clear or through TLS.
  *
- * Owner: embedded in a client or server object of one loop; not thread-safe; must not move in memory.  Knows nothing
- * of PostgreSQL.  While idle it owns no buffer: the reader brings the memory (a worker's scratch buffer), and only
- * output that the socket does not take is copied.  Backpressure is the owner's: STREAM_BLOCKED means "stop feeding me
- * until on_drained", and stream_want_read(s, false) leaves the bytes in the kernel.
+ * Owner: embedded in a client or server object of one loop; not thread-safe; moves in memory by stream_move() only.
+ * Knows nothing of PostgreSQL.  While idle it owns no buffer: the reader brings the memory (a worker's scratch buffer),
+ * and only output that the socket does not take is copied.  Backpressure is the owner's: STREAM_BLOCKED means "stop
+ * feeding me until on_drained", and stream_want_read(s, false) leaves the bytes in the kernel.
  *
  *   init_accepted -----------------------------> OPEN --start_tls_*--> HANDSHAKE --(on_open)--> OPEN
  *   init_connect --> CONNECTING --(on_open)--> OPEN
@@ -122,6 +122,11 @@ void stream_discard_input(struct stream *s);
  * output and the wish to read move along.  Not while in HANDSHAKE or CONNECTING. */
 void stream_detach(struct stream *s);
 void stream_attach(struct stream *s, struct loop *loop);
+/* Reads, and nothing is under way: no callback, no pending output, nothing inside TLS. */
+bool stream_may_move(const struct stream *s);
+/* To other memory (a closed stream), of another owner, on the same loop, without a system call.  `from` is closed then.
+ * Legal in its callbacks; what came for it and was not read comes to `to`, by the next event. */
+void stream_move(struct stream *to, struct stream *from, const struct stream_ops *ops, void *owner);
 /* Gives up the socket, which stays open; the stream is closed then.  Plain and nothing pending only. */
 int stream_release_fd(struct stream *s) MUSTCHECK;
 

@@ -25,6 +25,8 @@ void cancel_register(struct client *c, uint8_t key_len);
  * some other client has that number (backends of two hosts); the client keeps its virtual one. */
 bool cancel_adopt_pid(struct client *c, uint32_t pid);
 void cancel_unregister(struct client *c);
+/* It lies at `to` from now on; NULL: it is asleep (dormant.h), and there is nothing to cancel. */
+void cancel_client_moved(const struct client *c, struct client *to);
 /* A CancelRequest came in on worker w; one with a key that is not ours goes to the peers, if there are any. */
 void cancel_request(struct worker *w, uint32_t pid, struct str key);
 /* Sends the server's own CancelRequest to it.  `fence` (the server itself, or NULL) is kept from reuse until it is

@@ -14,7 +14,8 @@
  *                  head                                                       tail
  * The buffer exists only while it has bytes; an idle client owns none.
  *
- * Owner: its worker.  Freed by the loop's reaper only. */
+ * Owner: its worker.  Freed by the loop's reaper only.  One that is idle for long is not on worker->clients, but a
+ * struct dormant (dormant.h). */
 #ifndef PROXY_CLIENT_H
 #define PROXY_CLIENT_H
 
@@ -220,7 +221,7 @@ struct client {
 	struct local_session *local;             /* owned by the console's handler */
 	struct pgerr *failure;                   /* owned: of our own step, for what the client is told; NULL mostly */
 	char *application;                       /* owned; the client's own application_name */
-	struct net_addr *peer;                   /* owned */
+	struct net_addr *peer;                   /* borrowed from its own memory (dormant.h) */
 };
 
 const char *client_state_name(enum client_state state);
@@ -228,6 +229,9 @@ void client_set_state(struct client *c, enum client_state state);
 /* Session mode, and a server is its own until it leaves: what it has there would be lost with it. */
 bool client_has_session_server(const struct client *c);
 struct client *client_accept(struct worker *w, int fd, const struct net_addr *peer, bool is_unix);
+
+/* Its stream was another owner's meanwhile (dormant.h). */
+void client_take_stream(struct client *c, struct stream *from);
 
 /* Works through what is in c->in as far as it can now. Safe to call in any state. */
 void client_process(struct client *c);

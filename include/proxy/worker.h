@@ -15,6 +15,7 @@
 #include "conf/config.h"
 #include "io/loop.h"
 #include "io/net.h"
+#include "proxy/dormant.h"
 #include "proxy/measure.h"
 #include "proxy/params.h"
 #include "proxy/pool.h"
@@ -71,7 +72,8 @@ struct worker {
 	struct pool *pools;     /* uthash */
 	LIST_HEAD(, pool) pool_list;
 	LIST_HEAD(, cancel_conn) cancels; /* cancel requests on their way to servers */
-	struct client_queue clients;      /* every client of this worker */
+	struct client_queue clients;      /* every client of this worker that is awake */
+	struct dormant_set dormant;       /* the others */
 	struct client_queue fresh_wait;   /* reads that wait for a standby to catch up; oldest first */
 	struct client_queue role_wait;    /* work that waits for a primary, or for quiet (clearing.h) */
 	struct cluster_listener listener;

@@ -264,6 +264,7 @@ static void kill_one(struct worker *w, void *arg)
 	struct client *c, *next;
 	struct pgerr err;
 	pgerr_set_fatal(&err, SQLSTATE_ADMIN_SHUTDOWN, "terminating connection due to administrator command");
+	dormant_wake_all(w);
 	for (c = TAILQ_FIRST(&w->clients); c; c = next) {
 		next = TAILQ_NEXT(c, link);
 		if (c->id != (uint64_t)job->call.number)

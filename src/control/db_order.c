@@ -52,6 +52,7 @@ static void kill_clients(struct worker *w, const struct db_order *o)
 	struct client *c, *next;
 	struct pgerr err;
 	pgerr_set_fatal(&err, SQLSTATE_ADMIN_SHUTDOWN, "terminating connection due to administrator command");
+	dormant_wake_all(w);
 	for (c = TAILQ_FIRST(&w->clients); c; c = next) {
 		next = TAILQ_NEXT(c, link);
 		if (c->du && is_meant(o, c->du))
@@ -112,6 +113,7 @@ void db_order_apply(struct worker *w, void *order)
 {
 	struct db_order *o = order;
 	struct pool *p;
+	struct client_walk walk;
 	const struct client *c;
 	for (struct dbuser *du = w->dbusers; du; du = du->hh.next)
 		dbuser_follow_orders(du);
@@ -122,8 +124,8 @@ void db_order_apply(struct worker *w, void *order)
 		if (is_meant(o, p->du))
 			order_pool(p, o);
 	}
-	TAILQ_FOREACH(c, &w->clients, link)
-	o->clients += c->du && is_meant(o, c->du);
+	for (c = client_walk_first(&walk, w); c; c = client_walk_next(&walk))
+		o->clients += c->du && is_meant(o, c->du);
 }
 
 static void on_applied(void *arg) { mem_free(arg); }

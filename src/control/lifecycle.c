@@ -21,6 +21,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/mono.h"
+#include "base/version.h"
 #include "cluster/monitor.h"
 #include "cluster/setup.h"
 #include "control/admin.h"
@@ -250,6 +251,7 @@ static void send_away(struct worker *w, void *arg UNUSED)
 	struct pgerr err;
 	w->draining = true; /* who is busy at every look leaves between two requests */
 	pgerr_set_fatal(&err, SQLSTATE_ADMIN_SHUTDOWN, "terminating connection due to administrator command");
+	dormant_wake_all(w);
 	for (c = TAILQ_FIRST(&w->clients); c; c = next) {
 		next = TAILQ_NEXT(c, link);
 		if (!may_finish(c))

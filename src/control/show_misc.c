@@ -7,6 +7,7 @@
 #include <time.h>
 #include "base/mem.h"
 #include "base/mono.h"
+#include "base/version.h"
 #include "cluster/monitor.h"
 #include "control/lifecycle.h"
 #include "control/usage.h"
@@ -116,7 +117,10 @@ static void mem_collect(struct worker *w, struct show_query *q)
 static void mem_finish(struct show_query *q)
 {
 	const struct usage_table *t = q->usage;
-	mem_row(&q->rows, "clients", sizeof(struct client), t->clients, 0, t->clients * sizeof(struct client));
+	uint64_t awake = t->clients - t->dormant_clients;
+	mem_row(&q->rows, "clients", sizeof(struct client), awake, 0, awake * sizeof(struct client));
+	mem_row(&q->rows, "idle_clients", t->dormant_clients ? t->dormant_bytes / t->dormant_clients : 0,
+	        t->dormant_clients, 0, t->dormant_bytes);
 	mem_row(&q->rows, "servers", sizeof(struct server), t->servers, 0, t->servers * sizeof(struct server));
 	mem_row(&q->rows, "pools", sizeof(struct pool), t->server_pools, 0, t->server_pools * sizeof(struct pool));
 	size_t budgets = pool_budgets_count(), limits = limits_count(), shared = shared_dbs_count();

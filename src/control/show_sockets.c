@@ -133,10 +133,10 @@ static bool is_shown(const struct client *c) { return c->du || c->state == CLIEN
 
 static void clients_collect(struct worker *w, struct show_query *q)
 {
+	struct client_walk walk;
 	const struct client *c;
 	uint64_t now = loop_now_us(w->loop);
-	TAILQ_FOREACH(c, &w->clients, link)
-	{
+	for (c = client_walk_first(&walk, w); c; c = client_walk_next(&walk)) {
 		if (is_shown(c))
 			clients_row(&q->rows, c, now);
 	}
@@ -276,12 +276,12 @@ static void server_socket_row(struct show_rows *r, const struct server *s)
 
 static void visit_sockets(struct worker *w, struct show_query *q, bool only_active)
 {
+	struct client_walk walk;
 	const struct client *c;
 	const struct pool *p;
 	const struct server *s;
 	uint64_t now = loop_now_us(w->loop);
-	TAILQ_FOREACH(c, &w->clients, link)
-	{
+	for (c = client_walk_first(&walk, w); c; c = client_walk_next(&walk)) {
 		if (is_shown(c) && !(only_active && strcmp(client_state_text(c), "idle") == 0))
 			client_socket_row(&q->rows, c, now);
 	}
@@ -369,11 +369,11 @@ static void server_fd_row(struct show_rows *r, const struct server *s)
 
 static void fds_collect(struct worker *w, struct show_query *q)
 {
+	struct client_walk walk;
 	const struct client *c;
 	const struct pool *p;
 	const struct server *s;
-	TAILQ_FOREACH(c, &w->clients, link)
-	{
+	for (c = client_walk_first(&walk, w); c; c = client_walk_next(&walk)) {
 		if (is_shown(c))
 			client_fd_row(&q->rows, c);
 	}
@@ -418,9 +418,9 @@ static void put_pins(struct show_rows *r, uint32_t pins)
 static void pins_collect(struct worker *w, struct show_query *q)
 {
 	struct show_rows *r = &q->rows;
+	struct client_walk walk;
 	const struct client *c;
-	TAILQ_FOREACH(c, &w->clients, link)
-	{
+	for (c = client_walk_first(&walk, w); c; c = client_walk_next(&walk)) {
 		const struct server *s = c->srv                  ? c->srv
 		                         : c->kept[ROLE_PRIMARY] ? c->kept[ROLE_PRIMARY]
 		                                                 : c->kept[ROLE_REPLICA];

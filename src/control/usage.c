@@ -204,6 +204,14 @@ static void add_client(struct usage_table *t, const struct client *c, uint64_t n
 	}
 }
 
+/* Asleep is: logged in, idle, not pinned. */
+static void add_dormant(const struct dbuser *du, void *arg)
+{
+	struct usage_table *t = arg;
+	t->clients++;
+	entry_of(t, du)->clients++;
+}
+
 static void add_server(struct usage_table *t, struct usage *u, const struct server *s)
 {
 	u->servers[s->state]++;
@@ -235,6 +243,9 @@ void usage_add_worker(struct usage_table *t, struct worker *w)
 		add_dbuser(t, du);
 	TAILQ_FOREACH(c, &w->clients, link)
 	add_client(t, c, now);
+	dormant_count(w, add_dormant, t);
+	t->dormant_clients += w->dormant.n;
+	t->dormant_bytes += w->dormant.bytes;
 	LIST_FOREACH(p, &w->pool_list, all)
 	add_pool(t, p);
 	stats_block_add(&t->total, &w->stats.total);

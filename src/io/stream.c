@@ -940,6 +940,32 @@ void stream_attach(struct stream *s, struct loop *loop)
 		loop_at_turn_end(loop, &s->tls->hook);
 }
 
+bool stream_may_move(const struct stream *s) { return s->loop && reads_on(s) && !s->guard && !data_buffered(s); }
+
+void stream_move(struct stream *to, struct stream *from, const struct stream_ops *ops, void *owner)
+{
+	bool armed = from->armed;
+
+	CHECK(to->state == STREAM_CLOSED && from->loop && !from->out);
+	end_callback(from);
+	*to = *from;
+	to->ops = ops;
+	to->owner = owner;
+	to->armed = false;
+	if (to->tls)
+		to->tls->s = to;
+	assign_event(to, EV_READ);
+	/* Two events of one socket for a moment: libevent has nothing to tell epoll then. */
+	update_interest(to);
+	if (armed)
+		disarm(from);
+	set_state(from, STREAM_CLOSED);
+	from->loop = NULL;
+	from->tls = NULL;
+	from->fd = -1;
+	from->want_read = false;
+}
+
 static int let_go(struct stream *s)
 {
 	int fd = s->fd;

@@ -5,7 +5,6 @@
 #include <stdatomic.h>
 #include <openssl/crypto.h>
 #include <openssl/rand.h>
-#include <uthash.h>
 #include "base/mem.h"
 #include "io/stream.h"
 #include "proxy/client.h"
@@ -22,18 +21,20 @@ enum {
 	LAST_PID = 0x7fffffff,
 };
 
+/* One for each client, so it is small: a table of chains of our own, not uthash (56 bytes an entry). */
 struct entry {
-	UT_hash_handle hh;
-	uint32_t pid;
-	uint8_t key[32];
-	uint8_t key_len;
+	struct entry *next;
 	struct worker *worker; /* borrowed, for ever */
-	struct client *client; /* touched on its worker's thread only */
+	struct client *client; /* touched on its worker's thread only; NULL while it is asleep */
+	uint32_t pid;
+	uint8_t key_len;
+	uint8_t key[];
 };
 
 static struct shard {
 	pthread_mutex_t mutex;
-	struct entry *by_pid;
+	struct entry **chains; /* n_chains of them, a power of 2; owned, with what they hold */
+	uint32_t n_chains, n;
 } shards[SHARDS];
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static _Atomic uint32_t next_pid = FIRST_PID;
@@ -59,39 +60,76 @@ static uint32_t new_pid(void)
 	return FIRST_PID;
 }
 
-static void take_out(struct entry *e)
+/* Where the pointer to it stands, or that to NULL at the chain's end; NULL: there is no table yet. */
+static struct entry **place_of(const struct shard *s, uint32_t pid)
 {
-	struct shard *s = shard_of(e->pid);
-	pthread_mutex_lock(&s->mutex);
-	HASH_DEL(s->by_pid, e);
-	pthread_mutex_unlock(&s->mutex);
+	if (!s->chains)
+		return NULL;
+	struct entry **p = &s->chains[pid / SHARDS & (s->n_chains - 1)];
+	while (*p && (*p)->pid != pid)
+		p = &(*p)->next;
+	return p;
+}
+
+static struct entry *find(const struct shard *s, uint32_t pid)
+{
+	struct entry **p = place_of(s, pid);
+	return p ? *p : NULL;
+}
+
+static void grow(struct shard *s)
+{
+	struct shard old = *s;
+	s->n_chains = old.n_chains ? 2 * old.n_chains : 4;
+	s->chains = mem_zalloc(s->n_chains * sizeof(struct entry *));
+	for (uint32_t i = 0; i < old.n_chains; i++) {
+		for (struct entry *e = old.chains[i], *next; e; e = next) {
+			struct entry **p = place_of(s, e->pid);
+			next = e->next;
+			e->next = NULL;
+			*p = e;
+		}
+	}
+	mem_free(old.chains);
 }
 
 static bool put_in(struct entry *e)
 {
 	struct shard *s = shard_of(e->pid);
-	struct entry *taken;
 	pthread_mutex_lock(&s->mutex);
-	HASH_FIND_INT(s->by_pid, &e->pid, taken);
-	if (!taken)
-		HASH_ADD_INT(s->by_pid, pid, e);
+	if (s->n == s->n_chains)
+		grow(s);
+	struct entry **p = place_of(s, e->pid);
+	bool is_free = !*p;
+	if (is_free) {
+		e->next = NULL;
+		*p = e;
+		s->n++;
+	}
 	pthread_mutex_unlock(&s->mutex);
-	return !taken;
+	return is_free;
 }
 
-static struct entry *own_entry(const struct client *c)
+static struct entry *take_out(uint32_t pid)
 {
-	struct shard *s = shard_of(c->pid);
-	struct entry *e;
+	struct shard *s = shard_of(pid);
 	pthread_mutex_lock(&s->mutex);
-	HASH_FIND_INT(s->by_pid, &c->pid, e);
+	struct entry **p = place_of(s, pid), *e = p ? *p : NULL;
+	if (e) {
+		*p = e->next;
+		if (--s->n == 0) {
+			mem_free(s->chains);
+			s->chains = NULL;
+			s->n_chains = 0;
+		}
+	}
 	pthread_mutex_unlock(&s->mutex);
 	return e;
 }
 
 void cancel_register(struct client *c, uint8_t key_len)
 {
-	struct entry *e = mem_zalloc(sizeof *e);
+	struct entry *e = mem_zalloc(sizeof *e + key_len);
 	CHECK(key_len <= sizeof c->key && RAND_bytes(c->key, key_len) == 1);
 	c->key_len = key_len;
 	memcpy(e->key, c->key, key_len);
@@ -106,9 +144,8 @@ void cancel_register(struct client *c, uint8_t key_len)
 
 bool cancel_adopt_pid(struct client *c, uint32_t pid)
 {
-	struct entry *e = own_entry(c); /* only this thread takes it out */
+	struct entry *e = take_out(c->pid);
 	CHECK(e);
-	take_out(e);
 	e->pid = pid;
 	bool adopted = put_in(e);
 	if (!adopted) {
@@ -119,18 +156,23 @@ bool cancel_adopt_pid(struct client *c, uint32_t pid)
 	return adopted;
 }
 
-void cancel_unregister(struct client *c)
+void cancel_client_moved(const struct client *c, struct client *to)
 {
-	struct entry *e;
-	if (!c->pid)
-		return;
 	struct shard *s = shard_of(c->pid);
 	pthread_mutex_lock(&s->mutex);
-	HASH_FIND_INT(s->by_pid, &c->pid, e);
+	struct entry *e = find(s, c->pid);
 	if (e)
-		HASH_DEL(s->by_pid, e);
+		e->client = to;
 	pthread_mutex_unlock(&s->mutex);
-	mem_free(e);
+}
+
+void cancel_unregister(struct client *c)
+{
+	if (!c->pid)
+		return;
+	struct entry *e = take_out(c->pid);
+	if (e)
+		mem_free_secret(e, sizeof *e + e->key_len);
 	c->pid = 0;
 }
 
@@ -147,7 +189,6 @@ struct cancel_msg {
 static void cancel_client(struct client *c)
 {
 	struct pgerr err;
-	c->worker->stats.cancels++;
 	switch ((int)c->state) {
 	case CLIENT_WAIT_FRESH:
 	case CLIENT_WAIT_PRIMARY:
@@ -170,8 +211,7 @@ static void cancel_client(struct client *c)
 
 static struct entry *find_locked(struct shard *s, uint32_t pid, const uint8_t *key, size_t key_len)
 {
-	struct entry *e;
-	HASH_FIND_INT(s->by_pid, &pid, e);
+	struct entry *e = find(s, pid);
 	return e && e->key_len == key_len && CRYPTO_memcmp(e->key, key, key_len) == 0 ? e : NULL;
 }
 
@@ -183,7 +223,11 @@ static void on_cancel(struct loop *loop, struct loop_msg *msg)
 	/* The client may have left since: only this thread unregisters it, so the pointer holds until we return. */
 	pthread_mutex_lock(&s->mutex);
 	struct entry *e = find_locked(s, m->pid, m->key, m->key_len);
-	struct client *c = e && e->worker == m->worker ? e->client : NULL;
+	struct client *c = NULL;
+	if (e && e->worker == m->worker) {
+		c = e->client;
+		m->worker->stats.cancels++;
+	}
 	pthread_mutex_unlock(&s->mutex);
 	mem_free(m);
 	if (c)

@@ -9,6 +9,7 @@
 #include "proxy/client_login.h"
 #include "proxy/consistency.h"
 #include "proxy/database.h"
+#include "proxy/dormant.h"
 #include "proxy/limits.h"
 #include "proxy/local.h"
 #include "proxy/lostcommit.h"
@@ -282,11 +283,8 @@ static const struct stream_ops client_ops = { on_readable, on_drained, on_open, 
 
 struct client *client_accept(struct worker *w, int fd, const struct net_addr *peer, bool is_unix)
 {
-	struct client *c = mem_zalloc(sizeof *c);
-	c->worker = w;
+	struct client *c = client_memory_new(w, peer);
 	c->id = atomic_fetch_add(&next_client_id, 1);
-	c->peer = mem_alloc(sizeof *peer);
-	*c->peer = *peer;
 	c->startup = params_ref(w->params.empty);
 	c->profile = params_ref(w->params.empty);
 	c->view = params_ref(w->params.empty);
@@ -299,15 +297,15 @@ struct client *client_accept(struct worker *w, int fd, const struct net_addr *pe
 	return c;
 }
 
+void client_take_stream(struct client *c, struct stream *from) { stream_move(&c->stream, from, &client_ops, c); }
+
 static void client_free(struct loop_grave *grave)
 {
 	struct client *c = CONTAINER_OF(grave, struct client, grave);
 	mem_free(c->application);
 	scopes_free(c);
 	mem_free(c->failure);
-	mem_free(c->peer);
-	explicit_bzero(c->key, sizeof c->key);
-	mem_free(c);
+	client_memory_free(grave);
 }
 
 static void leave_queue(struct client *c)

@@ -27,7 +27,12 @@
 enum {
 	TICK_US = 100 * 1000,
 	AGE_TICKS = 10,
-	CLIENT_TICKS = 5, /* clients' time-outs are looked at this many ticks apart */
+/* clients' time-outs are looked at this many ticks apart */
+#ifdef PGWEIR_TEST_BUILD
+	CLIENT_TICKS = 1, /* and who is idle falls asleep as early as can be */
+#else
+	CLIENT_TICKS = 5,
+#endif
 	FREE_BLOCKS_MAX = 256,
 	TEXTS_UNUSED_BYTES_MAX = 4 * 1024 * 1024,
 };
@@ -232,7 +237,10 @@ static void tick_clients(struct worker *w, uint64_t now)
 	for (c = TAILQ_FIRST(&w->clients); c; c = next) {
 		next = TAILQ_NEXT(c, link);
 		client_tick(c, now);
+		if (c->state == CLIENT_IDLE)
+			(void)!dormant_try(c, now);
 	}
+	dormant_tick(w, now);
 }
 
 static _Atomic uint64_t memory_bytes;
@@ -322,6 +330,7 @@ static void worker_init(struct worker *w, unsigned index, struct runtime *runtim
 	LIST_INIT(&w->pool_list);
 	LIST_INIT(&w->cancels);
 	TAILQ_INIT(&w->clients);
+	dormant_set_init(&w->dormant);
 	TAILQ_INIT(&w->fresh_wait);
 	TAILQ_INIT(&w->role_wait);
 	segment_scratch_init(&w->scan);
@@ -369,6 +378,7 @@ static void on_stop(struct loop *loop, struct loop_msg *msg)
 	struct pgerr err;
 	mem_free(m);
 	pgerr_set_fatal(&err, SQLSTATE_ADMIN_SHUTDOWN, "terminating connection due to administrator command");
+	dormant_wake_all(w);
 	while ((c = TAILQ_FIRST(&w->clients)))
 		client_close(c, &err, "shutting down");
 	pools_free(w);
@@ -382,6 +392,7 @@ static void worker_free(struct worker *w)
 	loop_timer_stop(&w->fresh_timer);
 	cancels_free(w);
 	loop_free(w->loop);
+	dormant_set_deinit(&w->dormant);
 	dbusers_free(w);
 	measures_free(w);
 	shapes_free(w->shapes); /* holds texts (simple.h), and these hold shapes that live on */
@@ -482,6 +493,7 @@ static void on_reload(struct loop *loop, struct loop_msg *msg)
 	m->w->runtime = m->runtime;
 	dbusers_reconfigure(m->w);
 	struct client *c;
+	dormant_wake_all(m->w);
 	TAILQ_FOREACH(c, &m->w->clients, link)
 	{
 		if (c->du)

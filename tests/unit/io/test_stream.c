@@ -42,9 +42,10 @@ struct end {
 	char why[256];
 	size_t to_send, sent; /* a writer that obeys STREAM_BLOCKED */
 	size_t most_pending;
-	enum { DO_NOTHING, DO_CLOSE, DO_DETACH, DO_REUSE } act; /* in the callback named by `on` */
+	enum { DO_NOTHING, DO_CLOSE, DO_DETACH, DO_REUSE, DO_MOVE } act; /* in the callback named by `on` */
 	enum { ON_NOTHING, ON_READABLE, ON_DRAINED, ON_OPEN, ON_FAILED } on;
 	bool ignore_input;
+	struct end *heir; /* DO_MOVE: who gets the stream */
 };
 
 /* Bytes that tell where in the stream they belong: a table that repeats after a prime number of them. */
@@ -83,6 +84,12 @@ static bool act(struct end *e, int on)
 	e->on = ON_NOTHING;
 	if (e->act == DO_DETACH) {
 		stream_detach(&e->s);
+		return true;
+	}
+	if (e->act == DO_MOVE) {
+		e->heir->expected_at = e->expected_at;
+		e->heir->sent = e->sent;
+		stream_move(&e->heir->s, &e->s, &OPS, e->heir);
 		return true;
 	}
 	stream_close(&e->s);
@@ -544,6 +551,79 @@ static void test_detach_and_attach_keep_everything(void **state)
 	release(a);
 	release(b);
 	loop_free(other);
+}
+
+/* Moved inside its own callback, before anything is read: the bytes come to the new owner; the old memory may go at
+ * once. */
+static void test_move_inside_on_readable(void **state)
+{
+	struct end *a, *b, *c = new_end();
+	pair_of_kind(state, &a, &b);
+	assert_int_equal(send_pattern(a, 100), STREAM_SENT);
+	RUN_UNTIL(b->received == 100);
+	assert_true(stream_may_move(&b->s));
+	b->on = ON_READABLE;
+	b->act = DO_MOVE;
+	b->heir = c;
+	assert_int_equal(send_pattern(a, 500), STREAM_SENT);
+	RUN_UNTIL(c->received == 500);
+	assert_int_equal(b->received, 100);
+	assert_int_equal(b->s.state, STREAM_CLOSED);
+	release(b);
+	assert_int_equal(send_pattern(c, 300), STREAM_SENT);
+	RUN_UNTIL(a->received == 300);
+	assert_int_equal(send_pattern(a, 70000), STREAM_SENT);
+	RUN_UNTIL(c->received == 70500);
+	stream_close(&a->s);
+	RUN_UNTIL(c->eof == 1);
+	release(a);
+	release(c);
+}
+
+/* From outside, with bytes in the socket that nobody has been told of; there and back without a pause. */
+static void test_move_with_bytes_on_the_way(void **state)
+{
+	struct end *a, *b, *c = new_end();
+	pair_of_kind(state, &a, &b);
+	settle();
+	assert_int_equal(send_pattern(a, 500), STREAM_SENT);
+	stream_move(&c->s, &b->s, &OPS, c);
+	stream_move(&b->s, &c->s, &OPS, b);
+	stream_move(&c->s, &b->s, &OPS, c);
+	RUN_UNTIL(c->received == 500);
+	assert_int_equal(b->readable, 0);
+	release(a);
+	release(b);
+	release(c);
+}
+
+static void test_what_may_not_move(void **state)
+{
+	struct end *a, *b;
+	pair_of_kind(state, &a, &b);
+	settle();
+	assert_true(stream_may_move(&b->s));
+	stream_want_read(&b->s, false);
+	assert_false(stream_may_move(&b->s));
+	stream_want_read(&b->s, true);
+	stream_want_read(&a->s, false);
+	b->to_send = 2 * 1000 * 1000;
+	send_more(b); /* output waits */
+	assert_false(stream_may_move(&b->s));
+	stream_want_read(&a->s, true);
+	RUN_UNTIL(a->received == b->to_send);
+	if (stream_is_tls(&a->s)) {
+		b->read_size = 10;
+		assert_int_equal(send_pattern(a, 500), STREAM_SENT);
+		RUN_UNTIL(b->readable > 0);
+		assert_true(b->received < 500);
+		assert_false(stream_may_move(&b->s)); /* the rest is inside OpenSSL */
+		RUN_UNTIL(b->received == 500);
+	}
+	stream_detach(&b->s);
+	assert_false(stream_may_move(&b->s));
+	release(a);
+	release(b);
 }
 
 static void close_on(void **state, int on)
@@ -1430,6 +1510,9 @@ int main(int argc, char **argv)
 		BOTH(test_out_of_memory_breaks_one_stream_only),
 		BOTH(test_sendv_of_very_many_pieces),
 		BOTH(test_detach_and_attach_keep_everything),
+		BOTH(test_move_inside_on_readable),
+		BOTH(test_move_with_bytes_on_the_way),
+		BOTH(test_what_may_not_move),
 		BOTH(test_close_inside_on_readable),
 		BOTH(test_close_inside_on_drained),
 		BOTH(test_release_inside_on_readable),
