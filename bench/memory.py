@@ -141,6 +141,26 @@ def idle_clients(target, work, count):
     return {"tls": work.tls, "clients": count, "kb_per_client": per}
 
 
+IDLE_KB = {False: 0.5, True: 14.5}  # a client, plain and over TLS
+COPY_OF_PGBOUNCER = {"COPY in": 0.65, "COPY out": 0.75}  # CPU
+
+
+def judge(doc):
+    out = []
+
+    def add(what, value, limit):
+        out.append({"what": what, "wanted": f"<= {limit:.2f}", "value": value, "verdict": "ok" if value <= limit else "MISSED"})
+
+    for r in doc["idle"].get("pgweir", []):
+        add(f"kB of an idle client, {'TLS' if r['tls'] else 'plain'}", r["kb_per_client"], IDLE_KB[r["tls"]])
+    for case, limit in COPY_OF_PGBOUNCER.items():
+        own, other = ([r["cpu_s_per_gb"] for r in doc["large"].get(t, []) if r["case"] == case and not r["tls"]]
+                      for t in ("pgweir", "pgbouncer"))
+        if own and other:
+            add(f"CPU per GB of PgBouncer's, {case}", measure.median(own) / measure.median(other), limit)
+    return out
+
+
 def markdown(doc):
     env = doc["environment"]
     lines = ["# Memory", "", f"{env['date']}, commit {env['commit']}; {env['cpus']} CPUs, Linux {env['kernel']}. Versions: "
@@ -188,6 +208,7 @@ def main():
                     doc["idle"][target.name].append(idle_clients(target, work, args.idle))
                 target.stop()
         own = [r for name, rows in doc["large"].items() if name.startswith("pgweir") for r in rows]
+        doc["judgements"] = judge(doc)
         doc["missed"] = sum(r["rise_kb"] >= LIMIT_KB for r in own)
     finally:
         clus.close()

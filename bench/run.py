@@ -104,6 +104,7 @@ def quiet_run(args, clus, target, work):
 
 
 def measure_work(args, clus, targets, work):
+    """targets: of everybody, and those of this row's variants."""
     runs, skipped, errors = [], {}, []
     able = []
     for t in targets:
@@ -143,26 +144,37 @@ def measure_work(args, clus, targets, work):
             "skipped": skipped, "errors": errors, "runs": runs}
 
 
-# what, workload, against, metric, comparison, limit
+# what, workload, variant of pgweir, against, metric, comparison, limit
 GOALS = (
-    ("CPU/txn of PgBouncer's, simple", "select-simple", "pgbouncer", "proxy_us", "<=", 1.0),
-    ("TPS of PgBouncer's, simple", "select-simple", "pgbouncer", "tps", ">=", 0.95),
-    ("p99 of PgBouncer's, simple", "select-simple", "pgbouncer", "p99_ms", "<=", 1.10),
-    ("CPU/txn of PgBouncer's, prepared", "select-prepared", "pgbouncer", "proxy_us", "<=", 1.0),
-    ("TPS of PgBouncer's, prepared", "select-prepared", "pgbouncer", "tps", ">=", 0.95),
-    ("CPU/txn of the forwarder's, simple", "select-simple", "l4", "proxy_us", "<=", 1.15),
-    ("CPU/txn of PgBouncer's, tpcb-like prepared", "tpcb-prepared", "pgbouncer", "proxy_us", "<=", 1.0),
-    ("CPU/txn of PgBouncer's, TLS", "select-tls", "pgbouncer", "proxy_us", "<=", 1.0),
-    ("CPU per connection of PgBouncer's, trust", "connect", "pgbouncer", "proxy_us", "<=", 1.0),
+    ("CPU/txn of PgBouncer's, simple", "select-simple", "pgweir", "pgbouncer", "proxy_us", "<=", 0.80),
+    ("TPS of PgBouncer's, simple", "select-simple", "pgweir", "pgbouncer", "tps", ">=", 1.0),
+    ("p99 of PgBouncer's, simple", "select-simple", "pgweir", "pgbouncer", "p99_ms", "<=", 1.0),
+    ("CPU/txn of the forwarder's, simple", "select-simple", "pgweir", "l4", "proxy_us", "<=", 1.15),
+    ("CPU/txn of PgBouncer's, prepared", "select-prepared", "pgweir", "pgbouncer", "proxy_us", "<=", 0.68),
+    ("TPS of PgBouncer's, prepared", "select-prepared", "pgweir", "pgbouncer", "tps", ">=", 1.0),
+    ("p99 of PgBouncer's, prepared", "select-prepared", "pgweir", "pgbouncer", "p99_ms", "<=", 1.0),
+    ("CPU/txn of PgBouncer's, tpcb-like prepared", "tpcb-prepared", "pgweir", "pgbouncer", "proxy_us", "<=", 0.80),
+    ("CPU/txn of PgBouncer's, TLS", "select-tls", "pgweir", "pgbouncer", "proxy_us", "<=", 0.78),
+    ("CPU/txn of PgBouncer's, simple, 8 clients", "select-simple-8", "pgweir", "pgbouncer", "proxy_us", "<=", 0.97),
+    ("CPU/txn of PgBouncer's, prepared, 8 clients", "select-prepared-8", "pgweir", "pgbouncer", "proxy_us", "<=", 0.80),
+    ("TPS of a direct connection's, extended", "select-extended", "pgweir", "direct", "tps", ">=", 1.10),
+    ("TPS of PgBouncer's, extended", "select-extended", "pgweir", "pgbouncer", "tps", ">=", 1.45),
+    ("TPS of a direct connection's, simple_query_cache", "select-simple", "pgweir-cached", "direct", "tps", ">=", 1.05),
+    ("the same, two workers and unix sockets", "select-simple", "pgweir-cached-2", "direct", "tps", ">=", 1.40),
+    ("CPU per connection of PgBouncer's, trust", "connect", "pgweir", "pgbouncer", "proxy_us", "<=", 1.0),
+    ("CPU per connection of PgBouncer's, SCRAM", "connect-scram", "pgweir", "pgbouncer", "proxy_us", "<=", 1.0),
+    ("CPU per connection of PgBouncer's, TLS and SCRAM", "connect-tls-scram", "pgweir", "pgbouncer", "proxy_us", "<=", 1.0),
+    ("TPS of Pgpool-II's, mixed at consistency session", "mixed-simple", "pgweir-session", "pgpool", "tps", ">=", 1.3),
+    ("CPU/txn of Pgpool-II's, mixed at consistency session", "mixed-simple", "pgweir-session", "pgpool", "proxy_us", "<=", 0.35),
 )
 
 
 def judge(doc):
     """Each goal that this run has figures for; one across workloads is added by hand at the end."""
     out = []
-    for what, work, against, metric, op, limit in GOALS:
+    for what, work, own, against, metric, op, limit in GOALS:
         w = doc["workloads"].get(work)
-        r = next((r for r in (w or {}).get("ratios", ()) if (r["a"], r["b"]) == ("pgweir", against)), None)
+        r = next((r for r in (w or {}).get("ratios", ()) if (r["a"], r["b"]) == (own, against)), None)
         if r and metric in r["metrics"]:
             value = r["metrics"][metric][0]
             good = value <= limit if op == "<=" else value >= limit
@@ -191,8 +203,10 @@ def main():
     try:
         clus.start()
         env = proxies.Env(clus, args.pool, max(w.clients for w in args.works), args.pgweir, prefix)
-        absent = {}
-        for name in args.targets.split(","):
+        absent, names = {}, args.targets.split(",")
+        extra = sorted({v for w in args.works for v in w.variants} - set(names)) if "pgweir" in names and args.form != "quick" else []
+        variants = {proxies.make(env, v).name: v for v in extra}
+        for name in names + extra:
             t = proxies.make(env, name)
             if t.missing():
                 absent[t.name] = t.missing()
@@ -205,7 +219,8 @@ def main():
                "absent": absent, "workloads": {}}
         print("bench: " + ", ".join(f"{k} {v}" for k, v in doc["versions"].items() if v), flush=True)
         for work in args.works:
-            doc["workloads"][work.name] = measure_work(args, clus, targets, work)
+            own = [t for t in targets if t.name not in variants or variants[t.name] in work.variants]
+            doc["workloads"][work.name] = measure_work(args, clus, own, work)
         doc["judgements"] = judge(doc)
         doc["steal"] = report.steal(doc)
         doc["skipped_rows"] = sum(len(w["skipped"]) for w in doc["workloads"].values()) + len(absent) * len(args.works)

@@ -10,8 +10,9 @@ CHUNK = 1 << 18
 
 
 class Client:
-    def __init__(self, port, tls=False, user=cluster.USER, db=cluster.DB):
-        self.sock = socket.create_connection(("127.0.0.1", port), 60)
+    def __init__(self, port, tls=False, user=cluster.USER, db=cluster.DB, source=None):
+        """source: the local address; one has some 28,000 ports."""
+        self.sock = socket.create_connection(("127.0.0.1", port), 60, (source, 0) if source else None)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if tls:
             self.sock.sendall(struct.pack("!ii", 8, 80877103))

@@ -13,6 +13,7 @@ class Work:
     connect: bool = False
     scram: bool = False
     writes: bool = False
+    variants: tuple = ()  # of pgweir, measured in this row only: what is not the default
     sets: str = "bench full"
 
     @property
@@ -27,9 +28,13 @@ class Work:
 
 
 TPCB, UPDATE = ("-b", "tpcb-like"), ("-b", "simple-update")
+# The simple protocol by Bind and Execute of prepared statements; the same with two workers and over unix sockets.
+CACHED = "pgweir:cached:simple_query_cache=1"
+CACHED_2 = "pgweir:cached-2:simple_query_cache=1,workers=2,sockets=1"
+SESSION = "pgweir:session:consistency=session"
 MIXED = ("-b", "select-only@9", "-b", "tpcb-like@1")
 WORKS = (
-    Work("select-simple", "select-only, simple", sets="quick bench full"),
+    Work("select-simple", "select-only, simple", sets="quick bench full", variants=(CACHED, CACHED_2)),
     Work("select-extended", "select-only, extended (unnamed)", mode="extended"),
     Work("select-prepared", "select-only, prepared", mode="prepared", sets="quick bench full"),
     Work("tpcb-simple", "tpcb-like, simple", script=TPCB, writes=True, sets="quick bench full"),
@@ -41,7 +46,7 @@ WORKS = (
     Work("select-prepared-8", "select-only, prepared, 8 clients", mode="prepared", clients=8, sets="full"),
     Work("connect-scram", "connection and one select, SCRAM", connect=True, scram=True, sets="full"),
     Work("connect-tls-scram", "connection and one select, TLS and SCRAM", connect=True, scram=True, tls=True, sets="full"),
-    Work("mixed-simple", "9 select-only to 1 tpcb-like, simple", script=MIXED, writes=True, sets="full"),
+    Work("mixed-simple", "9 select-only to 1 tpcb-like, simple", script=MIXED, writes=True, variants=(SESSION,)),
 )
 BY_NAME = {w.name: w for w in WORKS}
 
