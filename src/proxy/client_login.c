@@ -391,10 +391,10 @@ void login_done(struct client *c)
 {
 	struct client_login *l = c->login;
 	struct pgerr err;
-	struct wire_writer ww = login_begin_reply(c);
-	msg_put_auth_ok(&ww);
 	log_login(c);
 	if (login_is_console(l->database)) {
+		struct wire_writer ww = login_begin_reply(c);
+		msg_put_auth_ok(&ww);
 		if (login_send_reply(c, &ww))
 			enter_console(c);
 		return;
@@ -423,8 +423,6 @@ void login_done(struct client *c)
 	bool replication = l->is_replication;
 	cancel_register(c, l->key_len);
 	settings_start_session(c);
-	if (!replication && !login_send_reply(c, &ww))
-		return;
 	client_login_free(c);
 	c->worker->stats.total.logins++;
 	c->du->stats.logins++;

@@ -165,8 +165,19 @@ bool params_are_among(const struct params *part, const struct params *whole)
 	return true;
 }
 
+static bool has_value(const struct params *p, struct str name, struct str value)
+{
+	for (unsigned i = 0; i < p->n; i++) {
+		if (str_ieq(str_of(p->items[i].name), name))
+			return str_eq(str_of(p->items[i].value), value);
+	}
+	return false;
+}
+
 void params_set(struct params_table *t, struct params **slot, struct str name, struct str value)
 {
+	if (has_value(*slot, name, value))
+		return; /* as at nearly every login: equal sets are one object */
 	struct params *p = params_with(t, *slot, name, value);
 	params_unref(t, *slot);
 	*slot = p;

@@ -161,6 +161,7 @@ static void put_login_notice(struct wire_writer *ww, const char *message)
 	msg_put_error(ww, &notice);
 }
 
+/* AuthenticationOk belongs to it: in a write of its own it would wake the client twice. */
 void client_welcome(struct client *c, struct params *status)
 {
 	struct wire_writer ww;
@@ -177,6 +178,7 @@ void client_welcome(struct client *c, struct params *status)
 		client_note_status(c, STR("in_hot_standby"), STR("off"));
 	buf_clear(out);
 	ww_init(&ww, out);
+	msg_put_auth_ok(&ww);
 	put_status(&ww, c->view);
 	msg_put_key_data(&ww, c->pid, (struct str){ (char *)c->key, c->key_len });
 	put_login_notice(&ww, c->worker->runtime->config->login_notify_message);
