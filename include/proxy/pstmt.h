@@ -119,9 +119,9 @@ void client_stmts_set_unnamed(struct client_stmts *c, struct stmt_texts *t, stru
 
 /* --- a backend's statements --- */
 struct sstmt {
-	UT_hash_handle hh; /* in server_stmts.by_text */
 	TAILQ_ENTRY(sstmt) lru;
 	struct stmt_text *text; /* owned reference; the key */
+	bool again;             /* was found since it last came to the queue's end */
 	bool present;           /* false: a skipped or failed Parse, the server may or may not have the name */
 	bool closing;           /* evicted, its Close is on its way, and nobody has taken it up again */
 	uint32_t epoch;         /* stmt_texts.epoch at its Parse */
@@ -137,8 +137,9 @@ struct sstmt {
 TAILQ_HEAD(sstmt_queue, sstmt);
 
 struct server_stmts {
-	struct sstmt *by_text;
-	struct sstmt_queue lru; /* least recently used first */
+	struct sstmt **by_text; /* owned; n_places of them, a power of 2; by text->id, open addressing */
+	unsigned n_places;
+	struct sstmt_queue lru; /* with `again`: those at its head are used least (a clock, or second chance) */
 	unsigned n;
 	uint64_t unnamed_for;      /* as sstmt.made_for */
 	struct stmt_text *unnamed; /* what the backend's unnamed statement says; owned reference or NULL (unknown) */
@@ -149,10 +150,11 @@ struct server_stmts {
 
 void server_stmts_init(struct server_stmts *s);
 void server_stmts_clear(struct server_stmts *s, struct stmt_texts *t); /* DISCARD ALL, or the backend is gone */
-struct sstmt *server_stmts_find(struct server_stmts *s, struct stmt_text *text, uint32_t segment); /* touches it */
+struct sstmt *server_stmts_find(struct server_stmts *s, const struct stmt_text *text,
+                                uint32_t segment); /* touches it */
 struct sstmt *server_stmts_add(struct server_stmts *s, struct stmt_text *text, uint32_t segment) MUSTCHECK;
 /* The entry to close before one more may be added, or NULL when there is room or all are in use. */
-struct sstmt *server_stmts_victim(const struct server_stmts *s, unsigned max, uint32_t segment);
+struct sstmt *server_stmts_victim(struct server_stmts *s, unsigned max, uint32_t segment);
 void server_stmts_doubt(struct server_stmts *s); /* any of them may be gone: each is closed before it is made again */
 void server_stmts_remove(struct server_stmts *s, struct stmt_texts *t, struct sstmt *e);
 void server_stmts_set_unnamed(struct server_stmts *s, struct stmt_texts *t, struct stmt_text *text); /* takes a ref */

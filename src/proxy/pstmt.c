@@ -274,42 +274,95 @@ void server_stmts_clear(struct server_stmts *s, struct stmt_texts *t)
 	struct sstmt *e;
 	while ((e = TAILQ_FIRST(&s->lru)))
 		server_stmts_remove(s, t, e);
+	mem_free(s->by_text);
+	s->by_text = NULL;
+	s->n_places = 0;
 	server_stmts_set_unnamed(s, t, NULL);
 }
 
-/* Ids count up: as good as a hash, and free. */
-static unsigned hash_of(const struct stmt_text *text) { return text->id; }
-
-struct sstmt *server_stmts_find(struct server_stmts *s, struct stmt_text *text, uint32_t segment)
+/* With ten thousand statements on each of ten backends what a look-up costs is memory that is not in the cache.  So the
+ * table is an array with no chains to walk (ids count up, which is as good as a hash), at most half full, and that a
+ * statement was used is noted in itself, not by moving it in a queue between neighbours. */
+static unsigned place_of(const struct server_stmts *s, const struct stmt_text *text)
 {
-	struct sstmt *e;
-	HASH_FIND_BYHASHVALUE(hh, s->by_text, &text, sizeof text, hash_of(text), e);
+	unsigned i = text->id & (s->n_places - 1);
+	while (s->by_text[i] && s->by_text[i]->text != text)
+		i = (i + 1) & (s->n_places - 1);
+	return i;
+}
+
+struct sstmt *server_stmts_find(struct server_stmts *s, const struct stmt_text *text, uint32_t segment)
+{
+	struct sstmt *e = s->by_text ? s->by_text[place_of(s, text)] : NULL;
 	if (!e)
 		return NULL;
 	e->used_in = segment;
-	if (TAILQ_NEXT(e, lru)) {
-		TAILQ_REMOVE(&s->lru, e, lru);
-		TAILQ_INSERT_TAIL(&s->lru, e, lru);
-	}
+	e->again = true;
 	return e;
+}
+
+static bool make_place(struct server_stmts *s)
+{
+	unsigned n = s->n_places ? 2 * s->n_places : 16;
+	struct sstmt *e;
+	if (2 * (s->n + 1) <= s->n_places)
+		return true;
+	struct sstmt **places = mem_try_alloc(n * sizeof(struct sstmt *));
+	if (!places)
+		return false;
+	memset(places, 0, n * sizeof(struct sstmt *));
+	mem_free(s->by_text);
+	s->by_text = places;
+	s->n_places = n;
+	TAILQ_FOREACH(e, &s->lru, lru)
+	places[place_of(s, e->text)] = e;
+	return true;
 }
 
 struct sstmt *server_stmts_add(struct server_stmts *s, struct stmt_text *text, uint32_t segment)
 {
-	struct sstmt *e = mem_try_alloc(sizeof *e);
+	struct sstmt *e = make_place(s) ? mem_try_alloc(sizeof *e) : NULL;
 	if (!e)
 		return NULL;
 	*e = (struct sstmt){ .text = stmt_text_ref(text), .present = true, .used_in = segment };
-	HASH_ADD_BYHASHVALUE(hh, s->by_text, text, sizeof e->text, hash_of(text), e);
+	CHECK(!s->by_text[place_of(s, text)]);
+	s->by_text[place_of(s, text)] = e;
 	TAILQ_INSERT_TAIL(&s->lru, e, lru);
 	s->n++;
 	return e;
 }
 
-struct sstmt *server_stmts_victim(const struct server_stmts *s, unsigned max, uint32_t segment)
+struct sstmt *server_stmts_victim(struct server_stmts *s, unsigned max, uint32_t segment)
 {
-	struct sstmt *e = TAILQ_FIRST(&s->lru);
-	return s->n >= max && e && e->used_in != segment ? e : NULL;
+	struct sstmt *e;
+	if (s->n < max)
+		return NULL;
+	/* Each is put off once: at the second look none has `again`. */
+	while ((e = TAILQ_FIRST(&s->lru)) && e->again) {
+		e->again = false;
+		TAILQ_REMOVE(&s->lru, e, lru);
+		TAILQ_INSERT_TAIL(&s->lru, e, lru);
+	}
+	TAILQ_FOREACH(e, &s->lru, lru)
+	{
+		if (e->used_in != segment)
+			return e;
+	}
+	return NULL;
+}
+
+/* Those behind it that would stand at its place, or before, move up: a look-up ends at the first free place. */
+static void free_place(struct server_stmts *s, unsigned hole)
+{
+	unsigned mask = s->n_places - 1;
+	for (unsigned i = (hole + 1) & mask; s->by_text[i]; i = (i + 1) & mask) {
+		unsigned wish = s->by_text[i]->text->id & mask;
+		if (((i - wish) & mask) < ((i - hole) & mask))
+			continue;
+		s->by_text[hole] = s->by_text[i];
+		hole = i;
+	}
+	s->by_text[hole] = NULL;
 }
 
 void server_stmts_doubt(struct server_stmts *s)
@@ -321,7 +374,7 @@ void server_stmts_doubt(struct server_stmts *s)
 
 void server_stmts_remove(struct server_stmts *s, struct stmt_texts *t, struct sstmt *e)
 {
-	HASH_DEL(s->by_text, e);
+	free_place(s, place_of(s, e->text));
 	TAILQ_REMOVE(&s->lru, e, lru);
 	s->n--;
 	stmt_text_unref(t, e->text);

@@ -371,6 +371,74 @@ static void test_least_recently_used_leaves(void **state)
 	assert_int_equal(s.n, 0);
 }
 
+/* Against the obvious: an array.  Ids are neither dense nor in order, and collide in the table's low bits. */
+static void test_table_of_a_backend_is_right(void **state)
+{
+	(void)state;
+	enum { TEXTS = 3000, STEPS = 60000 };
+	static struct stmt_text *text[TEXTS];
+	static bool there[TEXTS];
+	struct server_stmts s;
+	unsigned n = 0;
+	server_stmts_init(&s);
+	memset(there, 0, sizeof there);
+	for (int i = 0; i < TEXTS; i++) {
+		char sql[32];
+		(void)snprintf(sql, sizeof sql, "select %d", i);
+		text[i] = text_of(sql);
+	}
+	srandom(8);
+	for (int step = 0; step < STEPS; step++) {
+		/* Every 64th of them mostly: runs of occupied places. */
+		int i = (int)(random() % 4 ? random() % (TEXTS / 64) * 64 : random() % TEXTS);
+		struct sstmt *e = server_stmts_find(&s, text[i], 1);
+		assert_int_equal(e != NULL, there[i]);
+		if (!e) {
+			assert_non_null(server_stmts_add(&s, text[i], 1));
+			n++;
+		} else {
+			assert_ptr_equal(e->text, text[i]);
+			server_stmts_remove(&s, &texts, e);
+			n--;
+		}
+		there[i] = !there[i];
+		assert_int_equal(s.n, n);
+	}
+	for (int i = 0; i < TEXTS; i++) {
+		assert_int_equal(server_stmts_find(&s, text[i], 1) != NULL, there[i]);
+		drop(text[i]);
+	}
+	server_stmts_clear(&s, &texts);
+	assert_int_equal(s.n, 0);
+}
+
+/* All have been used: each is put off once, and one is found. */
+static void test_victim_among_used_ones(void **state)
+{
+	(void)state;
+	enum { TEXTS = 100 };
+	struct stmt_text *text[TEXTS];
+	struct server_stmts s;
+	server_stmts_init(&s);
+	for (int i = 0; i < TEXTS; i++) {
+		char sql[32];
+		(void)snprintf(sql, sizeof sql, "select %d", i);
+		text[i] = text_of(sql);
+		assert_non_null(server_stmts_add(&s, text[i], 1));
+	}
+	for (int i = TEXTS; i-- > 0;)
+		assert_non_null(server_stmts_find(&s, text[i], i < TEXTS / 2 ? 2 : 3));
+	struct sstmt *e = server_stmts_victim(&s, TEXTS, 2);
+	assert_int_equal(e->used_in, 3);
+	for (int i = 0; i < TEXTS; i++)
+		assert_non_null(server_stmts_find(&s, text[i], 4));
+	assert_null(server_stmts_victim(&s, TEXTS, 4));
+	assert_non_null(server_stmts_victim(&s, TEXTS, 5));
+	for (int i = 0; i < TEXTS; i++)
+		drop(text[i]);
+	server_stmts_clear(&s, &texts);
+}
+
 /* What the running segment has used is still to be executed: it stays, even beyond the bound. */
 static void test_running_segment_is_spared(void **state)
 {
@@ -457,6 +525,8 @@ int main(void)
 		CASE(test_no_memory_for_a_name),
 		CASE(test_server_has_each_text_once),
 		CASE(test_least_recently_used_leaves),
+		CASE(test_table_of_a_backend_is_right),
+		CASE(test_victim_among_used_ones),
 		CASE(test_running_segment_is_spared),
 		CASE(test_doubt),
 		CASE(test_server_unnamed),
