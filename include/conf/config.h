@@ -194,6 +194,7 @@ struct config {
 	enum consistency consistency, transaction_consistency;
 	enum transaction_reads transaction_reads;
 	bool transaction_replay, ask_commit_outcome;
+	uint64_t transaction_replay_limit_bytes;
 	uint64_t replica_wait_us, max_replica_lag_us;
 	struct conf_list read_only_functions, write_functions;
 	bool allow_route_hints;

@@ -39,6 +39,7 @@ struct dbuser;
 struct lostcommit;
 struct params;
 struct pool;
+struct replay;
 struct routing_scope;
 struct segment_waiting;
 struct server;
@@ -114,6 +115,11 @@ struct client_segment {
 	bool shows_time;       /* of the transaction (C1) */
 	bool harmless;         /* proved reads only, or the end of its transaction: may run twice */
 	bool asks_xid;         /* a COMMIT with the question for the transaction's id in front (lostcommit.h) */
+	bool unseen;           /* its server is known to have ended before it looked at it */
+	bool ends;             /* COMMIT: repeated only if it was unseen (replay.h) */
+	bool recorded;         /* its answer is hashed (replay.h) ... */
+	bool kept_for_replay;  /* ... and it is kept when it is done */
+	bool repeats;          /* a kept one that is run again: its answer is for nobody */
 	bool done_rows;        /* as shown_rows, counting what is held back */
 	uint8_t unnamed;       /* enum unnamed_way */
 	bool simple;           /* which is meant of a Query (simple.h) */
@@ -203,7 +209,6 @@ struct client {
 	struct params *session; /* owned reference: profile, with the client's own application_name */
 	struct params *custom;  /* owned reference: names with a point that exist in its session (E1) */
 	struct params *maybe_custom; /* owned reference or NULL: such names that its transaction may have made */
-	uint32_t facts_no;           /* E7: dbfacts_login_no() at its login */
 	uint64_t parse_key;          /* D1: of the settings by which a statement is read when it is parsed */
 	uint64_t odd_key;            /* the same in a transaction that has changed settings; 0: it has not */
 	struct params *asked;        /* owned reference or NULL: what a backend has told so far (tracking.c) */
@@ -218,6 +223,7 @@ struct client {
 	struct conf_routing routing;         /* effective for the session; everything set */
 	const struct conf_application *conf_app; /* borrowed from du->config; may be NULL */
 	struct lostcommit *lost;                 /* owned or NULL (lostcommit.h) */
+	struct replay *replay;                   /* owned or NULL (replay.h) */
 	struct client_login *login;              /* owned; only until logged in */
 	struct local_session *local;             /* owned by the console's handler */
 	struct pgerr *failure;                   /* owned: of our own step, for what the client is told; NULL mostly */

@@ -28,6 +28,8 @@ bool lostcommit_is_asked(const struct client *c, const struct server *s, const s
 void lostcommit_note_asked(struct client *c, const struct server *s);
 /* The DataRow of that question; have < len: it is not all there. */
 void lostcommit_note_xid(struct client *c, const uint8_t *body, size_t have, size_t len);
+/* A FATAL of the server; true: that is not for the client, what counts is the loss that follows. */
+bool lostcommit_note_fatal(struct client *c, const struct server *s);
 /* The server was lost and is not linked any more.  True: the client waits for the outcome; `unknown` is its error if
  * there is none. */
 bool lostcommit_begin(struct client *c, const struct server *s, const struct pgerr *unknown) MUSTCHECK;

@@ -12,6 +12,8 @@ void relay_drop_scan(struct client *c); /* idempotent */
  * not be read as messages.  Returns how the segment ends for the client. */
 enum segment_end relay_discard_large(struct client *c, const struct segment *seg);
 bool relay_stream_rest(struct client *c);
+/* The segment of the client, at the head of its input, goes to the server that it is linked to. */
+void relay_start(struct client *c, struct server *s);
 void relay_retry(struct client *c, enum server_role role);
 void relay_checked(struct client *c, struct server *s);
 void relay_after_done(struct client *c, bool failed);

@@ -251,7 +251,12 @@ const struct conf_option conf_option_table[] = {
 	          "primary at its first statement that is not a proved read." },
 	{ "transaction_replay", IN(ROUTING), OPT_BOOL, GLOBAL(bool, transaction_replay),
 	  ROUTES(bool, transaction_replay, ROUTING), .default_text = "0",
-	  .help = "Repeat a read-write transaction on the new primary when its server was lost." },
+	  .help =
+	      "Repeat a READ COMMITTED transaction on the new primary when its server was lost before COMMIT, if that "
+	      "gives the same results; else the client gets 40001." },
+	{ "transaction_replay_limit", IN(ROUTING), OPT_SIZE, GLOBAL(uint64_t, transaction_replay_limit_bytes),
+	  .default_text = "1MB", RANGE(0, 1 << 30),
+	  .help = "A transaction of more bytes of statements than that is not kept for transaction_replay." },
 	{ "ask_commit_outcome", IN(ROUTING), OPT_BOOL, GLOBAL(bool, ask_commit_outcome),
 	  ROUTES(bool, ask_commit_outcome, ROUTING), .default_text = "0",
 	  .help = "Ask for the id of each transaction that has written, with its COMMIT, so that the client can be "

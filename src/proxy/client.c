@@ -18,6 +18,7 @@
 #include "proxy/plan.h"
 #include "proxy/pool.h"
 #include "proxy/relay_priv.h"
+#include "proxy/replay.h"
 #include "proxy/scopes.h"
 #include "proxy/sqlprep.h"
 #include "proxy/worker.h"
@@ -99,6 +100,10 @@ static void on_readable(struct stream *st)
 	struct client *c = st->owner;
 	if (UNLIKELY(c->state == CLIENT_STARTUP) && client_login_starts_with_tls(c))
 		return;
+	if (UNLIKELY(c->replay != NULL) && replay_is_running(c)) {
+		stream_want_read(&c->stream, false);
+		return;
+	}
 	if (!make_room(c)) {
 		if (c->state != CLIENT_CLOSING)
 			stream_want_read(&c->stream, false);
@@ -221,7 +226,7 @@ static void update_reading(struct client *c)
 	bool blocked = c->srv && stream_pending(&c->srv->stream) && c->state != CLIENT_IDLE;
 	if (c->state == CLIENT_RAW && !(c->srv && c->srv->state == SERVER_LINKED))
 		return;
-	stream_want_read(&c->stream, !full && !blocked);
+	stream_want_read(&c->stream, !full && !blocked && !(c->replay && replay_is_running(c)));
 }
 
 void client_process(struct client *c)
@@ -374,6 +379,7 @@ void client_close(struct client *c, const struct pgerr *err, const char *why)
 	stream_close(&c->stream);
 	client_login_free(c);
 	lostcommit_free(c);
+	replay_free(c);
 	client_stmts_deinit(&c->stmts, &w->texts);
 	sqlprep_clear_client(c);
 	shape_unref(c->seg.shape);
@@ -426,6 +432,10 @@ void client_fail_segment(struct client *c, const struct pgerr *err)
 	if (c->state != CLIENT_IDLE) {
 		leave_queue(c);
 		client_set_state(c, CLIENT_IDLE);
+	}
+	if (replay_is_running(c)) {
+		replay_fail(c, err);
+		return;
 	}
 	if (c->tx == CTX_OPEN || c->tx == CTX_FAILED)
 		c->tx = CTX_LOST;

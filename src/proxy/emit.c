@@ -1,6 +1,7 @@
 /* proxy/emit.c - see proxy/emit.h. */
 #include "proxy/emit.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include "base/rules.h"
 #include "emit_priv.h"
@@ -40,8 +41,12 @@ enum emit_result emit_finish(struct emit *e)
 		server_close(s, "out of memory");
 		return EMIT_BROKEN;
 	}
+	bool is_first = !stream_is_tls(&s->stream) && stream_pending(&s->stream) == 0;
 	if (stream_send(&s->stream, buf_head(out), buf_len(out)) == STREAM_BROKEN) {
 		char why[256];
+		/* Nothing of it has left. */
+		if (e->c && is_first && (errno == EPIPE || errno == ECONNRESET))
+			e->c->seg.unseen = true;
 		snprintf(why, sizeof why, "%s", stream_last_error());
 		server_close(s, why);
 		return EMIT_BROKEN;
@@ -469,7 +474,7 @@ static void prepare_for(struct emit *e, const struct segment_msg *m)
 	if (!m->text) {
 		if (m->name.n == 0)
 			have_no_unnamed(e);
-		else if (e->s->tx == MSG_TX_FAILED && sqlprep_lacks_name(e->c, e->s, m->name))
+		else if (e->s->tx == MSG_TX_FAILED && sqlprep_find(e->c, m->name))
 			put_aborted(e);
 		return;
 	}

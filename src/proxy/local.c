@@ -10,6 +10,7 @@
 #include "proxy/pool.h"
 #include "proxy/pstmt.h"
 #include "proxy/relay_priv.h"
+#include "proxy/replay.h"
 #include "proxy/scopes.h"
 #include "proxy/settings.h"
 #include "proxy/sqlprep.h"
@@ -56,6 +57,7 @@ void local_forget_transaction(struct client *c, bool committed)
 	c->txf = (struct client_tx_facts){ 0 };
 	tracking_forget(c);
 	scopes_end(c, committed);
+	replay_reset(c);
 }
 
 static void merge_modes(struct sql_begin *begin, const struct sql_begin *more)
@@ -130,6 +132,7 @@ static struct answer perform(struct client *c, const struct segment *seg)
 	switch ((int)stmt->verb) {
 	case SQL_BEGIN:
 		a.tag = stmt->begin.start ? "START TRANSACTION" : "BEGIN";
+		replay_reset(c);
 		c->tx = CTX_DEFERRED;
 		c->begin = stmt->begin;
 		c->xact_us = loop_now_us(c->worker->loop);
@@ -150,7 +153,7 @@ static struct answer perform(struct client *c, const struct segment *seg)
 		discard_settings(c);
 		client_stmts_deinit(&c->stmts, &c->worker->texts);
 		sqlprep_clear_client(c);
-		a.news = dbuser_welcome_find(c->du, c->startup, c->facts_no);
+		a.news = dbuser_welcome_find(c->du, c->startup);
 		break;
 	case SQL_EMPTY:
 		break;

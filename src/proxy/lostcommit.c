@@ -124,13 +124,28 @@ static bool is_plain(const struct client *c)
 	       !c->maybe_custom && !c->after_wants;
 }
 
+/* It says so in the place of the id: it has not looked at the COMMIT. */
+bool lostcommit_note_fatal(struct client *c, const struct server *s)
+{
+	if (!c->seg.asks_xid || c->state != CLIENT_ACTIVE)
+		return false;
+	for (uint32_t i = 0; i < requests_len(&s->reqs); i++)
+		c->seg.unseen |= (requests_at(&s->reqs, i)->flags & REQF_XID) != 0;
+	return is_plain(c) && (c->seg.unseen || c->lost->mark.xid);
+}
+
 bool lostcommit_begin(struct client *c, const struct server *s, const struct pgerr *unknown)
 {
-	if (!is_plain(c) || c->lost->mark.xid == 0 || s->fatal_shown)
+	if (!is_plain(c) || (c->lost->mark.xid == 0 && !c->seg.unseen) || s->fatal_shown)
 		return false;
 	const struct dbuser *du = c->du;
 	if (c->tx_flags & SQL_F_DDL)
 		dbfacts_note_ddl(du->facts, DDL_OF_CODE);
+	if (c->seg.unseen) {
+		client_set_state(c, CLIENT_IDLE);
+		say_aborted(c);
+		return true;
+	}
 	uint64_t until_us =
 	    loop_now_us(c->worker->loop) + config_failover_timeout_us(du->config, du->conf, du->conf_user);
 	c->lost->unknown = *unknown;

@@ -25,6 +25,7 @@
 #include "proxy/plan.h"
 #include "proxy/pool.h"
 #include "proxy/relay_priv.h"
+#include "proxy/replay.h"
 #include "proxy/scopes.h"
 #include "proxy/settings.h"
 #include "proxy/token.h"
@@ -245,8 +246,6 @@ static bool is_usable(struct client *c, struct server *s)
 	return false;
 }
 
-static void start(struct client *c, struct server *s);
-
 /* What has come meanwhile, and reading goes on. */
 static void look_further(struct client *c)
 {
@@ -264,7 +263,7 @@ bool relay_server_ready(struct client *c, struct server *s)
 		return false;
 	relay_link(c, s);
 	client_set_state(c, CLIENT_ACTIVE);
-	start(c, s);
+	relay_start(c, s);
 	look_further(c);
 	return true;
 }
@@ -368,6 +367,8 @@ static void note_sent(struct client *c, const struct segment *seg)
 static void dispatch(struct client *c, struct server *s, struct segment *seg)
 {
 	struct client_segment *cs = &c->seg;
+	if (UNLIKELY(c->replay || c->routing.transaction_replay))
+		replay_note_sent(c, seg);
 	cs->flags |= seg->flags;
 	cs->pins |= seg->pins;
 	if (c->tx != CTX_NONE) {
@@ -396,7 +397,7 @@ static void dispatch(struct client *c, struct server *s, struct segment *seg)
 		note_sent(c, seg);
 }
 
-static void start(struct client *c, struct server *s)
+void relay_start(struct client *c, struct server *s)
 {
 	if (c->seg.welcome) {
 		relay_start_welcome(c, s);
@@ -582,7 +583,7 @@ bool relay_next_segment(struct client *c)
 		begin_segment(c, &plan, seg);
 		if (moving_is_fresh(c, seg)) {
 			client_set_state(c, CLIENT_ACTIVE);
-			start(c, c->srv);
+			relay_start(c, c->srv);
 			return false;
 		}
 		moving_leave(c);
@@ -823,6 +824,7 @@ static void end_of_transaction(struct client *c, struct server *s, bool committe
 	c->odd_key = 0;
 	c->begin = (struct sql_begin){ 0 };
 	scopes_end(c, committed);
+	replay_reset(c);
 	c->worker->stats.total.xacts++;
 	c->du->stats.xacts++;
 	if (c->xact_us) {
@@ -897,6 +899,8 @@ void relay_segment_done(struct client *c, struct server *s, char status)
 	measure_segment(c, s, failed);
 	if (c->seg.unnamed != UNNAMED_PLAIN)
 		unnamed_note_done(c, failed);
+	if (UNLIKELY(c->seg.recorded) && !c->seg.repeats)
+		replay_note_done(c, !failed && status == MSG_TX_OPEN);
 	if (c->seg.kept)
 		buf_consume(&c->in, c->emitted);
 	c->emitted = 0;
@@ -923,6 +927,11 @@ void relay_segment_done(struct client *c, struct server *s, char status)
 	/* BEGIN was answered here and then failed on the server: the client is inside a failed transaction. */
 	bool begin_failed = s->prelude_failed;
 	s->prelude_failed = false;
+	if (UNLIKELY(c->seg.repeats)) {
+		set_tx(c, status);
+		replay_step_done(c, !failed && status == MSG_TX_OPEN);
+		return;
+	}
 	if (c->tx == CTX_DEFERRED && status == MSG_TX_IDLE && begin_failed) {
 		c->tx = CTX_LOST;
 		server_settle_profile(s);
@@ -999,6 +1008,8 @@ static void lost_while_idle(struct client *c, const struct server *s, const stru
 		moving_defer(c);
 		return;
 	}
+	if (replay_begin(c, s))
+		return;
 	c->tx = CTX_LOST;
 	c->fail_next = true;
 	if (!c->failure)
@@ -1051,7 +1062,7 @@ void relay_on_server_lost(struct server *s, const char *why)
 		return;
 	}
 	bool again = may_run_again(c, s);
-	if (s->raw_left && s->raw_mode == RAW_FORWARD && buf_len(&s->hold) == 0) {
+	if (s->raw_left && s->raw_mode == RAW_FORWARD && buf_len(&s->hold) == 0 && !c->seg.repeats) {
 		/* Half a message has gone out: nothing more can be said on this connection. */
 		reply_abandon(s);
 		relay_unlink(c);
@@ -1079,7 +1090,7 @@ void relay_on_server_lost(struct server *s, const char *why)
 		relay_retry(c, ROLE_PRIMARY);
 		return;
 	}
-	if (lostcommit_begin(c, s, &err))
+	if (replay_begin(c, s) || lostcommit_begin(c, s, &err))
 		return;
 	if (c->seg.welcome || c->pins || s->fatal_shown) {
 		err.severity = PGERR_FATAL;

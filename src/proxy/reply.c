@@ -28,6 +28,7 @@
 #include "proxy/plan.h"
 #include "proxy/pool.h"
 #include "proxy/relay_priv.h"
+#include "proxy/replay.h"
 #include "proxy/settings.h"
 #include "proxy/simple.h"
 #include "proxy/sqlprep.h"
@@ -505,6 +506,8 @@ static enum outcome on_error(struct reply *r, const uint8_t *body, size_t have)
 	else if (c && !refused && !shared_refused && !outdated && !outdated_here && !s->is_replica &&
 	         c->state == CLIENT_ACTIVE)
 		mark_refused(c, first, &e, true);
+	bool ends = c && pgerr_is_fatal(&e) && pgerr_is_class(&e, "57P0");
+	bool lost_commit = ends && lostcommit_note_fatal(c, s);
 	skip_requests(s);
 	if (!c && pgerr_is_fatal(&e)) {
 		server_close(s, "the server ended the connection");
@@ -530,6 +533,9 @@ static enum outcome on_error(struct reply *r, const uint8_t *body, size_t have)
 	if (pgerr_is_fatal(&e) && c->state == CLIENT_IDLE && renewable)
 		return OUT_SWALLOW; /* C4: a conflict with recovery between two statements; the end of the connection
 		                       follows */
+	/* Its loss is what counts. */
+	if (ends && (lost_commit || replay_is_possible(c)))
+		return OUT_SWALLOW;
 	if (pgerr_is_fatal(&e))
 		s->fatal_shown = true;
 	measure_error(c, outdated_here ? "0A000" : code_of(&e, code));
@@ -537,6 +543,8 @@ static enum outcome on_error(struct reply *r, const uint8_t *body, size_t have)
 	if (c->copy == COPY_IN)
 		c->copy = COPY_NONE; /* what more the client sends of it is dropped */
 	enum outcome out = was_query || !first ? OUT_FORWARD : see_to_sync(s, query_skipped);
+	if (c->seg.repeats)
+		return out;
 	if (out == OUT_FORWARD && outdated_here)
 		return say_outdated(r);
 	if (!own.p || out != OUT_FORWARD)
@@ -758,7 +766,7 @@ static enum outcome on_ready(struct reply *r, uint8_t *body)
 		return OUT_SWALLOW;
 	/* A prelude that was rolled back leaves the settings of somebody else. */
 	bool rolled_back = s->pending && s->tx_spoiled;
-	if (s->news && !rolled_back && tell_status(r) == OUT_STOP)
+	if (s->news && !rolled_back && !c->seg.repeats && tell_status(r) == OUT_STOP)
 		return OUT_STOP;
 	/* The client was told that it is in a transaction, which its first statement's prelude did not survive. */
 	if (c->tx == CTX_DEFERRED && r->status == MSG_TX_IDLE && s->prelude_failed)
@@ -924,7 +932,7 @@ static enum outcome take_raw(struct reply *r)
 	struct server *s = r->s;
 	size_t n = (size_t)(r->end - r->p);
 	n = n < s->raw_left ? n : (size_t)s->raw_left;
-	if (s->raw_mode == RAW_FORWARD && s->client)
+	if (s->raw_mode == RAW_FORWARD && s->client && replay_shows(s->client, 0, r->p, n))
 		forward(r, n);
 	r->p += n;
 	s->raw_left -= n;
@@ -944,7 +952,7 @@ static enum outcome take_message(struct reply *r, const struct frame_head *h)
 		r->s->raw_left = h->len - n;
 		r->s->raw_mode = out == OUT_FORWARD ? RAW_FORWARD : RAW_DROP;
 	}
-	if (out == OUT_FORWARD)
+	if (out == OUT_FORWARD && (!r->s->client || replay_shows(r->s->client, h->type, r->p, n)))
 		forward(r, n);
 	r->p += n;
 	return OUT_SWALLOW;
@@ -1065,8 +1073,8 @@ static bool take_whole_answer(struct reply *r)
 	uint64_t rows = 0;
 	enum request_kind last;
 	/* Not with a prelude of ours, and not with news of settings: of these more depends on the outcome. */
-	if (!c || c->state != CLIENT_ACTIVE || s->raw_left || s->pending || s->news || buf_len(&s->hold) ||
-	    s->plain.n_tentative || !STAILQ_EMPTY(&s->plain.effects) || !is_whole_answer(r, &rows))
+	if (!c || c->state != CLIENT_ACTIVE || s->raw_left || c->seg.recorded || s->pending || s->news ||
+	    buf_len(&s->hold) || s->plain.n_tentative || !STAILQ_EMPTY(&s->plain.effects) || !is_whole_answer(r, &rows))
 		return false;
 	r->to = r->end;
 	if (requests_at(&s->reqs, 0)->flags & REQF_SIMPLE)

@@ -75,6 +75,8 @@ static const struct row rows[] = {
 	{ "transaction_reads", "replica", NULL, "auto", "\"auto\" is not one of replica, primary" },
 	BOOL_ROW("transaction_replay"),
 	BOOL_ROW("ask_commit_outcome"),
+	{ "transaction_replay_limit", "2MB", NULL, "x",
+	  "\"x\" is not a size; use 0 to 1GB (in bytes, kB, MB, GB or TB)" },
 	{ "replica_wait", "250us", NULL, "2min", "\"2min\" is out of range; use 0 to 1min" DURATION },
 	{ "replica_wait", "1.5s", "1500ms", "5m", "\"5m\" is not a time; use 0 to 1min" DURATION },
 	{ "replica_wait", "20", "20ms", "1.2.3", "\"1.2.3\" is not a time; use 0 to 1min" DURATION },
