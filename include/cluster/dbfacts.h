@@ -29,6 +29,8 @@ struct cluster;
 struct dbfacts_loader;
 struct monitor_login;
 
+enum { DBFACTS_CHANGES = 4 };
+
 struct dbfacts {
 	struct cluster *cluster;     /* borrowed, for ever */
 	char *dbname;                /* owned; the name on the servers */
@@ -36,15 +38,20 @@ struct dbfacts {
 	_Atomic uint64_t ddl_seq;    /* starts at 1, grows with dbfacts_note_ddl() */
 	_Atomic uint64_t code_seq;   /* ddl_seq after the newest DDL that may have changed code; 0: none */
 	_Atomic uint64_t proved_seq; /* ddl_seq as the newest finished load began; 0: no load, or too long ago */
-	_Atomic uint64_t role_settings_hash; /* E7: of pg_db_role_setting for this database; 0 unknown */
-	_Atomic bool used;                   /* since the loader looked last */
-	_Atomic bool loading;                /* a load has a connection, and perhaps a snapshot */
-	_Atomic uint64_t quiet_until_us;     /* of mono_now_us(): no load begins before that */
-	_Atomic bool woken;                  /* the loader has been told and has not looked yet */
-	pthread_mutex_t mutex;               /* guards current, and what find_or_add and configure set */
-	struct catalog *current;             /* owned reference or NULL */
-	struct loop_msg wake;                /* the loader's */
-	struct dbfacts_loader *loader;       /* owned */
+	_Atomic uint32_t loads_begun,
+	    loads_done; /* numbers of the newest load that has begun, and that has ended well */
+	/* E7: the newest changes of ALTER ROLE and ALTER DATABASE SET that a load has found: the load in the lower
+	 * half, the one before it that had not found them in the upper half; 0: none.  Written by the loader. */
+	_Atomic uint64_t defaults_changed[DBFACTS_CHANGES];
+	_Atomic uint32_t n_defaults_changed;
+	_Atomic bool used;               /* since the loader looked last */
+	_Atomic bool loading;            /* a load has a connection, and perhaps a snapshot */
+	_Atomic uint64_t quiet_until_us; /* of mono_now_us(): no load begins before that */
+	_Atomic bool woken;              /* the loader has been told and has not looked yet */
+	pthread_mutex_t mutex;           /* guards current, and what find_or_add and configure set */
+	struct catalog *current;         /* owned reference or NULL */
+	struct loop_msg wake;            /* the loader's */
+	struct dbfacts_loader *loader;   /* owned */
 	LIST_ENTRY(dbfacts) link;
 };
 
@@ -64,6 +71,14 @@ void dbfacts_want(struct dbfacts *f);
 bool dbfacts_refresh(struct dbfacts *f, uint64_t *version, struct catalog **catalog);
 /* For SHOW; for a decision use dbfacts_refresh(), which looks at both in the right order. */
 bool dbfacts_is_proved(const struct dbfacts *f);
+/* E7: when a client has logged in, and when a server connection begins to be opened. */
+static inline uint32_t dbfacts_login_no(const struct dbfacts *f) { return atomic_load(&f->loads_begun); }
+static inline uint32_t dbfacts_open_no(const struct dbfacts *f) { return atomic_load(&f->loads_done); }
+/* The backend may have started with the settings of roles and databases that the client's would have had at its login,
+ * or with newer ones.  False: the backend is older than a change that the client, for all that is known, is not. */
+bool dbfacts_defaults_suit(const struct dbfacts *f, uint32_t open_no, uint32_t login_no);
+/* And not with newer ones. */
+bool dbfacts_defaults_agree(const struct dbfacts *f, uint32_t open_no, uint32_t login_no);
 /* DDL is being sent, and again at the Z that ends its transaction: facts are unproved until a later load is done. */
 enum ddl_kind { DDL_PLAIN, DDL_OF_CODE }; /* DDL_OF_CODE: what other statements call may have changed */
 void dbfacts_note_ddl(struct dbfacts *f, enum ddl_kind kind);

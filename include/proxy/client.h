@@ -209,6 +209,7 @@ struct client {
 	struct params *session; /* owned reference: profile, with the client's own application_name */
 	struct params *custom;  /* owned reference: names with a point that exist in its session (E1) */
 	struct params *maybe_custom; /* owned reference or NULL: such names that its transaction may have made */
+	uint32_t facts_no;           /* E7: dbfacts_login_no() at its login */
 	uint64_t parse_key;          /* D1: of the settings by which a statement is read when it is parsed */
 	uint64_t odd_key;            /* the same in a transaction that has changed settings; 0: it has not */
 	struct params *asked;        /* owned reference or NULL: what a backend has told so far (tracking.c) */

@@ -62,6 +62,7 @@ enum { WELCOMES_MAX = 32 };
 struct welcome {
 	struct params *profile; /* owned reference: the key */
 	struct params *status;  /* owned reference */
+	uint32_t facts_no;      /* E7: of the backend */
 };
 
 /* The same for the other workers, in a form that does not depend on a worker's table. */
@@ -70,6 +71,7 @@ struct shared_welcome {
 	uint64_t identity;      /* dbuser.identity then */
 	char *profile, *status; /* owned: params.key of each */
 	size_t profile_len, status_len;
+	uint32_t facts_no; /* E7: of the backend */
 };
 
 struct dbuser {
@@ -116,8 +118,9 @@ struct dbuser *dbuser_get(struct worker *w, struct str database, struct str user
 const struct catalog *dbuser_catalog(struct dbuser *du, bool *proved);
 /* Sets du->paused to what stands in proxy/orders.h. */
 void dbuser_follow_orders(struct dbuser *du);
-struct params *dbuser_welcome_find(struct dbuser *du, struct params *profile); /* borrowed or NULL */
-void dbuser_welcome_add(struct dbuser *du, struct params *profile, struct params *status);
+/* Borrowed or NULL; facts_no: the client's (E7). */
+struct params *dbuser_welcome_find(struct dbuser *du, struct params *profile, uint32_t facts_no);
+void dbuser_welcome_add(struct dbuser *du, struct params *profile, struct params *status, uint32_t facts_no);
 void dbuser_client_came(struct dbuser *du);
 void dbuser_client_left(struct dbuser *du);
 void dbusers_reconfigure(struct worker *w);

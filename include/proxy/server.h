@@ -141,7 +141,8 @@ struct server {
 	struct client *client;    /* the linked client or NULL; set and cleared by relay_link/unlink only */
 	TAILQ_ENTRY(server) link; /* on pool->idle, or on pool->others */
 	enum server_state state;
-	unsigned id; /* for the log and SHOW SERVERS */
+	unsigned id;       /* for the log and SHOW SERVERS */
+	uint32_t facts_no; /* E7: dbfacts_open_no() as it began */
 	uint64_t connected_us, idle_since_us, request_us;
 	uint64_t linked_us;   /* since when its client has it */
 	uint64_t login_round; /* B3: only samples of a later round say anything of this connection */

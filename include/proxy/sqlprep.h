@@ -99,6 +99,8 @@ void sqlprep_drop_mentions(struct worker *w, struct segment *seg);
  * takes a snapshot. */
 bool sqlprep_put_names(struct emit *e, const struct segment *seg);
 bool sqlprep_put_name(struct emit *e, struct str name); /* one name; the same */
+/* PREPARE has made the name for the client, and the backend has it not, or another one. */
+bool sqlprep_lacks_name(const struct client *c, const struct server *s, struct str name);
 /* What the segment will have done once the server says so; takes the mentions. */
 void sqlprep_expect(struct emit *e, struct segment *seg);
 /* A Parse of the client's is about to be put under its own name. */

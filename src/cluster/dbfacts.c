@@ -39,6 +39,9 @@ struct dbfacts_loader {
 	struct loop_timer timer;         /* for the next load; while idle it always runs once there was one */
 	struct catalog_builder *builder; /* owned; NULL while not loading */
 	unsigned step;
+	uint32_t no; /* of this load */
+	uint64_t found_hash,
+	    defaults_hash;  /* E7: of pg_db_role_setting, in this load and in the last one that ended well */
 	uint64_t seq;       /* ddl_seq as this load began */
 	uint64_t begun_us;  /* when the last load began */
 	uint64_t hushed_us; /* since when it is put off; 0: it is not */
@@ -198,6 +201,62 @@ bool dbfacts_refresh(struct dbfacts *f, uint64_t *version, struct catalog **cata
 	return proved && *catalog;
 }
 
+/* --- settings of roles and databases (E7) ---
+ *
+ * A change that load n has found was made between what load n - 1 saw and what load n saw.  A client that has logged in
+ * before load n - 1 began is older than it.  Of one that has logged in since then nobody knows, and it counts as newer,
+ * since that is what most logins behind a change expect.  A backend is known to be newer when it was begun after load n
+ * had ended; of those in between nobody knows either, and they are for older clients.  A standby's backend that is
+ * begun then may still start with the old settings if the standby is behind; but a client that has logged in behind the
+ * load reads on a standby only that has replayed what was there at its login (B2). */
+
+static bool is_newer_client(uint64_t change, uint32_t login_no) { return login_no >= (uint32_t)(change >> 32); }
+
+static bool is_newer_server(uint64_t change, uint32_t open_no) { return open_no >= (uint32_t)change; }
+
+static COLD bool suit_all_changes(const struct dbfacts *f, uint32_t n, uint32_t open_no, uint32_t login_no)
+{
+	bool newer_than_one = n <= DBFACTS_CHANGES; /* older ones are forgotten, and who is older than all with them */
+	for (unsigned i = 0; i < DBFACTS_CHANGES; i++) {
+		uint64_t change = atomic_load(&f->defaults_changed[i]);
+		newer_than_one |= is_newer_server(change, open_no);
+		if (is_newer_client(change, login_no) && !is_newer_server(change, open_no))
+			return false;
+	}
+	return newer_than_one;
+}
+
+static uint64_t newest_change(const struct dbfacts *f, uint32_t n)
+{
+	return n ? atomic_load(&f->defaults_changed[(n - 1) % DBFACTS_CHANGES]) : 0;
+}
+
+bool dbfacts_defaults_suit(const struct dbfacts *f, uint32_t open_no, uint32_t login_no)
+{
+	uint32_t n = atomic_load(&f->n_defaults_changed);
+	return LIKELY(is_newer_server(newest_change(f, n), open_no)) || suit_all_changes(f, n, open_no, login_no);
+}
+
+bool dbfacts_defaults_agree(const struct dbfacts *f, uint32_t open_no, uint32_t login_no)
+{
+	uint64_t change = newest_change(f, atomic_load(&f->n_defaults_changed));
+	return is_newer_client(change, login_no) ? is_newer_server(change, open_no)
+	                                         : open_no < (uint32_t)(change >> 32);
+}
+
+/* Those who log in from here on need a backend that is begun from here on. */
+static void note_end_of_load(struct dbfacts_loader *l)
+{
+	struct dbfacts *f = l->f;
+	uint32_t before = atomic_load(&f->loads_done), n = atomic_load(&f->n_defaults_changed);
+	atomic_store(&f->loads_done, l->no);
+	if (before && l->found_hash != l->defaults_hash) {
+		atomic_store(&f->defaults_changed[n % DBFACTS_CHANGES], (uint64_t)before << 32 | l->no);
+		atomic_store(&f->n_defaults_changed, n + 1);
+	}
+	l->defaults_hash = l->found_hash;
+}
+
 void dbfacts_note_ddl(struct dbfacts *f, enum ddl_kind kind)
 {
 	uint64_t seq = atomic_fetch_add_explicit(&f->ddl_seq, 1, memory_order_seq_cst) + 1;
@@ -324,6 +383,7 @@ static void finish_load(struct dbfacts_loader *l)
 	struct catalog *fresh = catalog_build_finish(l->builder);
 	l->builder = NULL;
 	publish(l, fresh);
+	note_end_of_load(l);
 	if (l->failures > 0 || l->logged[0])
 		log_info(NULL, "facts of database \"%s\" are loaded again", l->f->dbname);
 	log_debug(NULL, "facts of database \"%s\": version %" PRIu64 ", loaded in %" PRIu64 " us", l->f->dbname,
@@ -353,14 +413,14 @@ static bool add_rows(struct dbfacts_loader *l, unsigned query, const PGresult *r
 	return true;
 }
 
-static void note_role_settings(struct dbfacts *f, const PGresult *res)
+static void note_role_settings(struct dbfacts_loader *l, const PGresult *res)
 {
 	XXH64_hash_t hash = 1;
 	for (int row = 0; row < PQntuples(res); row++) {
 		for (int i = 0; i < PQnfields(res); i++)
 			hash = XXH64(PQgetvalue(res, row, i), (size_t)PQgetlength(res, row, i) + 1, hash);
 	}
-	atomic_store_explicit(&f->role_settings_hash, hash ? hash : 1, memory_order_release);
+	l->found_hash = hash;
 }
 
 /* Step 0 is BEGIN and the prologue, step i+1 is query i, the last one the role settings. */
@@ -395,7 +455,7 @@ static void on_result(struct dbconn *conn, const PGresult *res)
 		return;
 	}
 	if (l->step == catalog_queries_count + 1) {
-		note_role_settings(l->f, res);
+		note_role_settings(l, res);
 	} else if (l->step > 0 && !add_rows(l, l->step - 1, res)) {
 		fail_load(l, "the catalog has rows of an unexpected shape");
 		return;
@@ -463,6 +523,7 @@ static void begin_load(struct dbfacts_loader *l)
 	}
 	l->state = LOADER_LOADING;
 	l->begun_us = now_us;
+	l->no = atomic_fetch_add(&f->loads_begun, 1) + 1;
 	l->asked_us = 0;
 	dbconn_init(&l->conn, m->loop, &ops);
 	pthread_mutex_lock(&f->mutex);

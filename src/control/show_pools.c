@@ -399,6 +399,15 @@ const struct show_table show_users = { "USERS",        "configured users, and th
 
 static const struct show_column lists_columns[] = { { "list", SHOW_TEXT }, { "items", SHOW_INT } };
 
+/* The rows of SHOW USERS. */
+static uint64_t count_users(const struct show_query *q)
+{
+	uint64_t n = (uint64_t)q->config->n_users;
+	for (const struct usage_user *v = q->usage->users; v; v = v->hh.next)
+		n += config_user(q->config, str_of(v->name)) == NULL;
+	return n;
+}
+
 static void lists_finish(struct show_query *q)
 {
 	const struct usage_table *t = q->usage;
@@ -408,7 +417,7 @@ static void lists_finish(struct show_query *q)
 		uint64_t items;
 	} rows[] = {
 		{ "databases", (uint64_t)cfg->n_databases + 1 },
-		{ "users", (uint64_t)cfg->n_users },
+		{ "users", count_users(q) },
 		{ "peers", (uint64_t)cfg->n_peers },
 		{ "pools", HASH_COUNT(t->entries) + 1 },
 		{ "peer_pools", 0 },

@@ -160,7 +160,7 @@ static void forget_welcomes(struct dbuser *du)
 	for (unsigned i = 0; i < du->n_welcomes; i++) {
 		params_unref(&du->worker->params, du->welcomes[i].profile);
 		params_unref(&du->worker->params, du->welcomes[i].status);
-		du->welcomes[i] = (struct welcome){ NULL, NULL };
+		du->welcomes[i] = (struct welcome){ 0 };
 	}
 	du->n_welcomes = du->next_welcome = 0;
 }
@@ -315,43 +315,50 @@ const struct catalog *dbuser_catalog(struct dbuser *du, bool *proved)
 	return du->catalog;
 }
 
-static struct params *find_own(struct dbuser *du, const struct params *profile)
+/* E7: what a backend has said that started with older settings of its role is not for a newer client. */
+static struct params *find_own(struct dbuser *du, const struct params *profile, uint32_t facts_no)
 {
 	for (unsigned i = 0; i < du->n_welcomes; i++) {
-		if (du->welcomes[i].profile == profile)
-			return du->welcomes[i].status;
+		const struct welcome *w = &du->welcomes[i];
+		if (w->profile == profile && dbfacts_defaults_suit(du->facts, w->facts_no, facts_no))
+			return w->status;
 	}
 	return NULL;
 }
 
-static void add_own(struct dbuser *du, struct params *profile, struct params *status);
+static void add_own(struct dbuser *du, struct params *profile, struct params *status, uint32_t facts_no);
 
 /* What another worker has learned; a new reference or NULL. */
-static struct params *find_shared(struct dbuser *du, const struct params *profile)
+static struct params *find_shared(struct dbuser *du, const struct params *profile, uint32_t facts_no,
+                                  uint32_t *servers_no)
 {
 	struct params *status = NULL;
 	pthread_mutex_lock(&shared_mutex);
 	for (unsigned i = 0; du->db->welcomes && i < WELCOMES_MAX && !status; i++) {
 		const struct shared_welcome *w = &du->db->welcomes[i];
 		if (w->user && strcmp(w->user, du->user) == 0 && w->identity == du->identity &&
-		    w->profile_len == profile->key_len && memcmp(w->profile, profile->key, profile->key_len) == 0)
+		    w->profile_len == profile->key_len && memcmp(w->profile, profile->key, profile->key_len) == 0 &&
+		    dbfacts_defaults_suit(du->facts, w->facts_no, facts_no)) {
 			status = params_from_key(&du->worker->params, w->status, w->status_len);
+			*servers_no = w->facts_no;
+		}
 	}
 	pthread_mutex_unlock(&shared_mutex);
 	return status;
 }
 
-struct params *dbuser_welcome_find(struct dbuser *du, struct params *profile)
+struct params *dbuser_welcome_find(struct dbuser *du, struct params *profile, uint32_t facts_no)
 {
-	struct params *status = find_own(du, profile);
+	uint32_t servers_no = 0;
+	struct params *status = find_own(du, profile, facts_no);
 	if (status)
 		return status;
-	status = find_shared(du, profile);
+	status = find_shared(du, profile, facts_no, &servers_no);
 	if (!status)
 		return NULL;
-	add_own(du, profile, status);
+	add_own(du, profile, status, servers_no);
 	params_unref(&du->worker->params, status);
-	return find_own(du, profile);
+	return find_own(du, profile, facts_no);
 }
 
 static char *copy_key(const struct params *p)
@@ -361,7 +368,7 @@ static char *copy_key(const struct params *p)
 	return copy;
 }
 
-static void add_shared(struct dbuser *du, const struct params *profile, const struct params *status)
+static void add_shared(struct dbuser *du, const struct params *profile, const struct params *status, uint32_t facts_no)
 {
 	struct shared_db *db = du->db;
 	pthread_mutex_lock(&shared_mutex);
@@ -371,19 +378,19 @@ static void add_shared(struct dbuser *du, const struct params *profile, const st
 	mem_free(w->user);
 	mem_free(w->profile);
 	mem_free(w->status);
-	*w = (struct shared_welcome){ mem_strdup(du->user), du->identity,     copy_key(profile),
-		                      copy_key(status),     profile->key_len, status->key_len };
+	*w = (struct shared_welcome){ mem_strdup(du->user), du->identity,    copy_key(profile), copy_key(status),
+		                      profile->key_len,     status->key_len, facts_no };
 	pthread_mutex_unlock(&shared_mutex);
 }
 
-void dbuser_welcome_add(struct dbuser *du, struct params *profile, struct params *status)
+void dbuser_welcome_add(struct dbuser *du, struct params *profile, struct params *status, uint32_t facts_no)
 {
-	add_own(du, profile, status);
+	add_own(du, profile, status, facts_no);
 	if (workers_count() > 1)
-		add_shared(du, profile, status);
+		add_shared(du, profile, status, facts_no);
 }
 
-static void add_own(struct dbuser *du, struct params *profile, struct params *status)
+static void add_own(struct dbuser *du, struct params *profile, struct params *status, uint32_t facts_no)
 {
 	struct params_table *t = &du->worker->params;
 	struct welcome *at = NULL;
@@ -396,7 +403,7 @@ static void add_own(struct dbuser *du, struct params *profile, struct params *st
 	if (!at)
 		at = &du->welcomes[du->next_welcome++ % WELCOMES_MAX];
 	struct welcome old = *at;
-	*at = (struct welcome){ params_ref(profile), params_ref(status) };
+	*at = (struct welcome){ params_ref(profile), params_ref(status), facts_no };
 	params_unref(t, old.profile);
 	params_unref(t, old.status);
 }

@@ -474,7 +474,7 @@ static void prepare_for(struct emit *e, const struct segment_msg *m)
 	if (!m->text) {
 		if (m->name.n == 0)
 			have_no_unnamed(e);
-		else if (e->s->tx == MSG_TX_FAILED && sqlprep_find(e->c, m->name))
+		else if (e->s->tx == MSG_TX_FAILED && sqlprep_lacks_name(e->c, e->s, m->name))
 			put_aborted(e);
 		return;
 	}

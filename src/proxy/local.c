@@ -153,7 +153,7 @@ static struct answer perform(struct client *c, const struct segment *seg)
 		discard_settings(c);
 		client_stmts_deinit(&c->stmts, &c->worker->texts);
 		sqlprep_clear_client(c);
-		a.news = dbuser_welcome_find(c->du, c->startup);
+		a.news = dbuser_welcome_find(c->du, c->startup, c->facts_no);
 		break;
 	case SQL_EMPTY:
 		break;

@@ -147,7 +147,7 @@ static bool answers_here(const struct client *c, const struct segment *seg)
 	case SQL_DISCARD_ALL:
 		/* Nothing of the client's is on a server then.  What it must be told is known from its greeting. */
 		return c->tx == CTX_NONE && !c->pins && c->du->pool_mode != POOL_MODE_SESSION &&
-		       dbuser_welcome_find(c->du, c->startup);
+		       dbuser_welcome_find(c->du, c->startup, c->facts_no);
 	case SQL_EMPTY:
 		return seg->end == SEGMENT_QUERY && c->tx != CTX_FAILED;
 	default:

@@ -15,6 +15,7 @@
 #include "base/mem.h"
 #include "base/mono.h"
 #include "base/rules.h"
+#include "cluster/dbfacts.h"
 #include "proxy/client.h"
 #include "proxy/database.h"
 #include "proxy/limits.h"
@@ -252,10 +253,16 @@ static bool suits_start(const struct server *s, const struct client *c)
 	       (c->du->pool_mode != POOL_MODE_SESSION && params_are_among(s->base, c->base));
 }
 
+/* E7: ALTER ROLE and ALTER DATABASE SET are for sessions that begin later. */
+static bool suits_defaults(const struct server *s, const struct client *c)
+{
+	return dbfacts_defaults_suit(c->du->facts, s->facts_no, c->facts_no) || RULE_BROKEN(E7);
+}
+
 /* E1: a name with a point, once set, cannot be taken away; it is no secret from a client that has it too. */
 static bool suits(const struct server *s, const struct client *c)
 {
-	return !server_is_outdated(s) && suits_start(s, c) &&
+	return !server_is_outdated(s) && suits_start(s, c) && suits_defaults(s, c) &&
 	       (params_are_among(s->custom, c->custom) || RULE_BROKEN(E1));
 }
 
@@ -280,16 +287,19 @@ static struct server *suitable_idle(struct pool *p, const struct client *c)
 {
 	if (UNLIKELY(c->du->owner->reads_sequences) && !RULE_BROKEN(E3))
 		return idle_by_sequences(p, c);
-	struct server *s, *coldest = NULL;
+	struct server *s, *coldest = NULL, *newer = NULL;
 	int looks = 0;
 	for (s = TAILQ_FIRST(&p->idle); s && (looks < SUITABLE_LOOKS || !coldest); looks++, s = TAILQ_NEXT(s, link)) {
 		if (!suits(s, c))
 			continue;
-		if (s->profile == c->profile)
+		if (UNLIKELY(!dbfacts_defaults_agree(c->du->facts, s->facts_no, c->facts_no)))
+			newer = s; /* better than none (E7) */
+		else if (s->profile == c->profile)
 			return s;
-		coldest = s;
+		else
+			coldest = s;
 	}
-	return coldest;
+	return coldest ? coldest : newer;
 }
 
 static bool wants_check(const struct pool *p, const struct server *s)
@@ -416,11 +426,13 @@ static bool serve_waiters(struct pool *p, struct server *s)
 	struct client *c;
 	while (!p->du->paused && (c = next_waiter(p, s))) {
 		uint64_t waited = loop_now_us(p->worker->loop) - c->wait_since_us;
-		if (!suits(s, c)) {
+		if (server_is_outdated(s)) {
 			s->expected_close = true;
 			server_close(s, "database configuration changed"); /* the pool opens another one */
 			return false;
 		}
+		if (!suits(s, c))
+			return false; /* it may suit somebody else yet: pool_grow() makes room if there is need */
 		if (!app_take(p, s, c))
 			continue; /* another worker's client has been faster */
 		pool_unwait(p, c);
@@ -461,14 +473,17 @@ void pool_put(struct pool *p, struct server *s)
 		TAILQ_INSERT_HEAD(&p->idle, s, link);
 	p->n_idle++;
 	note_idle(p);
+	if (UNLIKELY(p->n_waiters))
+		pool_grow(p);
 }
 
 /* Waiters and free servers meet only here: otherwise a server that becomes free finds the waiters itself. */
 void pool_resume(struct pool *p)
 {
+	struct client *c;
 	struct server *s;
 	unsigned bound = p->n_idle;
-	while (bound-- && !p->du->paused && first_waiter(p) && (s = TAILQ_FIRST(&p->idle))) {
+	while (bound-- && !p->du->paused && (c = first_waiter(p)) && (s = suitable_idle(p, c))) {
 		take_from_idle(p, s);
 		pool_put(p, s);
 	}

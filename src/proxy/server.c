@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/rules.h"
+#include "cluster/dbfacts.h"
 #include "proxy/cancel.h"
 #include "proxy/client.h"
 #include "proxy/database.h"
@@ -126,6 +127,7 @@ static struct server *server_new(struct pool *p)
 	s->state = SERVER_CONNECTING;
 	s->tx = MSG_TX_IDLE;
 	s->connected_us = loop_now_us(p->worker->loop);
+	s->facts_no = dbfacts_open_no(p->du->facts);
 	s->conn_epoch = p->conn_epoch;
 	s->identity = p->du->identity;
 	s->db_servers = limit_ref(p->du->db_servers);

@@ -129,7 +129,8 @@ static size_t own_settings(struct server *s, struct msg_pair *pairs, size_t n)
 	/* A pool whose clients change with each transaction would have to close and open backends for it (pool.c,
 	 * suits_start), so that there only who needs it has it. */
 	bool session = s->pool->du->pool_mode == POOL_MODE_SESSION;
-	bool own = first && (session ? dbuser_welcome_find(first->du, first->startup) != NULL : first->seg.wants_own);
+	bool own = first && (session ? dbuser_welcome_find(first->du, first->startup, first->facts_no) != NULL
+	                             : first->seg.wants_own);
 	own = own && first->base->n < STARTUP_PARAMS_MAX - n;
 	s->nameless = own && first->nameless;
 	struct params *settings = own ? params_ref(first->base) : NULL;

@@ -6,6 +6,7 @@
 #include <strings.h>
 #include <xxhash.h>
 #include "base/mem.h"
+#include "cluster/dbfacts.h"
 #include "proxy/client.h"
 #include "proxy/database.h"
 #include "proxy/measure.h"
@@ -240,6 +241,7 @@ void settings_start_session(struct client *c)
 	struct params_table *t = &c->worker->params;
 	const struct conf_database *conf = c->du->conf;
 	settings_follow_config(c);
+	c->facts_no = dbfacts_login_no(c->du->facts);
 	c->nameless = !c->application && !conf->application_name;
 	if (!c->application)
 		c->application = mem_strdup(conf->application_name ? conf->application_name : "");

@@ -48,6 +48,11 @@ static bool is_settled(const struct client *c, const struct server *s, struct st
 	return m.text ? is_there(c, at, m) : !at || (c->pins & SQL_PIN_PREPARED && !at->text);
 }
 
+bool sqlprep_lacks_name(const struct client *c, const struct server *s, struct str name)
+{
+	return sqlprep_find(c, name) && !is_settled(c, s, name);
+}
+
 static void put_close(struct emit *e, struct str name)
 {
 	emit_push(e, REQ_CLOSE, REQF_SWALLOW);

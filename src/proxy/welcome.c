@@ -15,7 +15,7 @@
 
 void relay_welcome(struct client *c)
 {
-	struct params *status = dbuser_welcome_find(c->du, c->startup);
+	struct params *status = dbuser_welcome_find(c->du, c->startup, c->facts_no);
 	/* In session mode the greeting names the backend, which the client keeps from now on. */
 	if (status && c->du->pool_mode != POOL_MODE_SESSION) {
 		client_welcome(c, status);
@@ -65,7 +65,7 @@ void relay_welcome_done(struct client *c, struct server *s, const struct pgerr *
 		client_close(c, &copy, copy.message);
 	} else {
 		if (s->identity == c->du->identity)
-			dbuser_welcome_add(c->du, c->startup, status);
+			dbuser_welcome_add(c->du, c->startup, status, s->facts_no);
 		client_welcome(c, status);
 	}
 	params_unref(&s->pool->worker->params, status);

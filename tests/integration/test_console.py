@@ -141,6 +141,14 @@ def test_databases_show_what_is_configured_and_in_use(pgweir):
     assert "*" not in rows
 
 
+def test_lists_and_users_agree(pgweir):
+    proxy = pgweir(users={"scram_user": "pool_size=3"})
+    with proxy.connect("plain_user"), proxy.connect("scram_user"), proxy.connect("postgres"):
+        lists = {row["list"]: row["items"] for row in proxy.admin("SHOW LISTS")}
+        assert int(lists["users"]) == len(proxy.admin("SHOW USERS")) == 3
+        assert lists["pools"] == str(len(proxy.admin("SHOW POOLS")))
+
+
 def test_statistics_count(proxy, console):
     def totals():
         return next((row for row in console.query("show stats").dicts if row["database"] == "postgres"), None)

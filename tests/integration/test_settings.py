@@ -261,6 +261,41 @@ def test_rule_e7_reset_leads_to_the_clients_own_start(narrow, database, sql, pro
         assert client.value("show timezone") == "America/Lima"
 
 
+@pytest.mark.parametrize("sql", ["alter role walter in database {} set timezone = 'Asia/Tokyo'", "alter database {} set timezone = 'Asia/Tokyo'"])
+@pytest.mark.parametrize("through", ["pgweir", "the server"])
+def test_rule_e7_old_backends_serve_old_clients_only(pgweir, cluster, database, sql, through):
+    """Settings of roles and databases are for sessions that begin later: who logs in behind the change has it, in the
+    greeting too, on the primary and on a replica, also where backends from before are free; who was there before has not."""
+    cluster.primary.query("do $$ begin create role walter login; exception when duplicate_object then null; end $$")
+    cluster.settle()
+    proxy = pgweir(accounts={"walter": ""}, settings={"default_pool_size": 4, "workers": 1}).wait_for_replicas(database)
+    show, read = "show timezone", "/* pgweir: route=replica */ select timestamptz '2024-01-01 00:00+00' :: text"
+    tokyo = ("Asia/Tokyo", "2024-01-01 09:00:00+09")
+    login = {"database": database, "user": "walter"}
+    with proxy.connect(**login) as old, proxy.connect(database=database) as other:
+        before = old.value(show), old.value(read)
+        assert before[0] == old.parameters["TimeZone"] and before[1] != tokyo[1]
+        other.query("create table since()")
+        proxy.wait_for_replicas(database)  # a load of facts lies between its login and the change
+        (other if through == "pgweir" else cluster.primary).query(sql.format(database))
+        if through == "the server":
+            other.query("create table seen()")  # otherwise it is noticed a minute later
+        cluster.settle()
+
+        def is_new():
+            with proxy.connect(**login) as client:
+                told = client.parameters["TimeZone"]
+                seen = client.value(show), client.value(read)
+                # Whoever was greeted before the change was noticed may meet it in his session.
+                assert told == before[0] or seen == tokyo
+                return told == tokyo[0]
+
+        wait_until(is_new, "new clients have the new setting")
+        assert is_new()
+        # Its backend is idle still; on the replica it need not have had one.
+        assert old.value(show) == before[0]
+
+
 def test_rule_d1_settings_read_the_constants(narrow, database):
     """One text, one backend, two meanings."""
     sql = "/* pgweir: route=primary */ select '2024-01-01 00:00'::timestamptz = '2024-01-01 00:00+09'::timestamptz"
