@@ -16,11 +16,6 @@ def broken_cluster(new_cluster):
     return cluster
 
 
-def wait_for_roles(proxy):
-    """The monitor knows both servers.  That reads reach a standby may take long behind a link, when the machine is busy."""
-    wait_until(lambda: sorted(row["role"] for row in proxy.admin("show replicas")) == ["primary", "replica"], "roles are known")
-
-
 def commits_hang(node):
     """From now on each commit is written, shipped, and not acknowledged."""
     node.reload(synchronous_standby_names="nobody")
@@ -104,7 +99,7 @@ def test_rule_a4_the_id_of_a_lost_commit_that_somebody_else_got_proves_nothing(b
     standby = cluster.standby
     with Link(standby.port) as link:
         proxy = pgweir(on=cluster, hosts=[cluster.primary.port, link.port], settings=OPTIONS)
-        wait_for_roles(proxy)
+        proxy.wait_for_replicas(cluster.database)
         no_more_wal(standby)
         commits_hang(cluster.primary)
         client = begin(proxy, cluster.database)
@@ -131,7 +126,7 @@ def test_a_commit_whose_connection_was_cut_is_waited_for(broken_cluster, pgweir)
     cluster = broken_cluster
     with Link(cluster.primary.port) as link:
         proxy = pgweir(on=cluster, hosts=[link.port, cluster.standby.port], settings=OPTIONS)
-        wait_for_roles(proxy)
+        proxy.wait_for_replicas(cluster.database)
         client = begin(proxy, cluster.database)
         for _ in range(20):  # the id may get lost with the connection: then nobody can tell
             commits_hang(cluster.primary)

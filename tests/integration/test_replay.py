@@ -25,18 +25,13 @@ def broken_cluster(new_cluster):
     return cluster
 
 
-def wait_for_roles(proxy):
-    """The monitor knows both servers.  That reads reach a standby may take long behind a link, when the machine is busy."""
-    wait_until(lambda: sorted(row["role"] for row in proxy.admin("show replicas")) == ["primary", "replica"], "roles are known")
-
-
 @pytest.fixture
 def linked(cluster, pgweir):
     """A proxy whose connections to the primary can be cut, and a database."""
     database = cluster.create_database(SCHEMA)
     with Link(cluster.primary.port) as link:
         proxy = pgweir(hosts=[link.port, cluster.standby.port], settings=OPTIONS)
-        wait_for_roles(proxy)
+        proxy.wait_for_replicas(database)
         yield proxy, database, link
     cluster.drop_database(database)
 
@@ -198,7 +193,7 @@ def test_a_long_transaction_is_not_kept(cluster, pgweir):
     database = cluster.create_database(SCHEMA)
     with Link(cluster.primary.port) as link:
         proxy = pgweir(hosts=[link.port, cluster.standby.port], settings={**OPTIONS, "transaction_replay_limit": "2kB"})
-        wait_for_roles(proxy)
+        proxy.wait_for_replicas(database)
         client = proxy.connect(database=database)
         for size, outcomes in ((100, (None,)), (3000, LOST)):
             client.query("begin")
