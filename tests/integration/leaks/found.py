@@ -74,7 +74,4 @@ FOUND = {
         [(9, query('prepare "P 3" as insert into c9a.t(n, note) values (1, \'x\') returning n'))], [(10, query('execute "P 3"'))], [(9, query("begin"))],
         [(9, query("execute p2('one')"))], [(9, [["B", "", "P 3", []], ["D", "P", ""], ["E", "", 0], ["S"]])],
         [(9, [["D", "S", "P 3"], ["S"]])], [(9, query("rollback"))], [(9, [["B", "", "P 3", []], ["E", "", 0], ["S"]])]],
-    "a name of PREPARE that the backend has, in a failed transaction": [
-        [(9, query('prepare "P 3" as select $1::int'))], [(9, query("begin"))], [(9, query("select 1/0"))],
-        [(9, [["B", "", "P 3", []], ["D", "P", ""], ["E", "", 0], ["S"]])]],
 }

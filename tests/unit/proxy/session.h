@@ -49,6 +49,7 @@ static inline struct session *session_new(const char *ini)
 	x->facts.version = x->facts.ddl_seq = x->facts.proved_seq = 1;
 	x->db.cluster = &x->cluster;
 	x->du = (struct dbuser){ .worker = &x->worker,
+		                 .owner = &x->du,
 		                 .config = x->config,
 		                 .conf = config_database(x->config, STR("app")),
 		                 .db = &x->db,
