@@ -82,8 +82,9 @@ def test_without_the_option_it_does_not(broken_cluster, pgweir):
     client = proxy.connect(database=cluster.database)
     write(client)
     standby = fail_over(cluster)
-    assert client.query("insert into log values (3)", check=False).sqlstate in LOST
-    client.query("rollback")
+    with contextlib.suppress(Closed):  # by a backend that had the time to say that it ends (57P01)
+        assert client.query("insert into log values (3)", check=False).sqlstate in LOST
+        client.query("rollback")
     assert logged(standby, cluster.database) == []
 
 
