@@ -388,7 +388,7 @@ def test_a_read_is_run_again_on_all_that_is_as_old_and_once_on_what_is_new(busy_
 
 
 @contextlib.contextmanager
-def told_behind_its_answer(primary, link, client, sql):
+def told_behind_its_answer(proxy, primary, link, client, sql):
     """The client's statement is run, and its server is ended by an administrator, before pgweir reads any of it: the answer and the
     FATAL come in one read."""
     link.stall("down")
@@ -401,7 +401,10 @@ def told_behind_its_answer(primary, link, client, sql):
     pid = done()[0]["pid"]
     assert primary.value(f"select pg_terminate_backend({pid}, 60000)") == "t"
     link.resume()
-    yield client.read_until_ready()
+    answer = client.read_until_ready()
+    # Not before: a statement that meets its server's last word is lost with it.
+    wait_until(lambda: pid not in [row["remote_pid"] for row in proxy.admin("SHOW SERVERS")], "pgweir has noticed")
+    yield answer
 
 
 @pytest.fixture
@@ -419,7 +422,7 @@ def test_a_server_that_ends_behind_an_answer_concerns_nobody(through_link):
     cluster, link, start = through_link
     proxy = start()
     with proxy.connect(database=cluster.database) as client:
-        with told_behind_its_answer(cluster.primary, link, client, "/* pgweir: route=primary */ select 5") as answer:
+        with told_behind_its_answer(proxy, cluster.primary, link, client, "/* pgweir: route=primary */ select 5") as answer:
             assert [m.type for m in answer] == ["T", "D", "C", "Z"]
         assert client.query("begin").tags == ["BEGIN"]
         assert client.query("insert into t values (1)").tags == ["INSERT 0 1"]
@@ -435,7 +438,7 @@ def test_a_transaction_that_has_only_read_outlives_an_end_behind_an_answer(throu
         wait_until(lambda: client.value("select count(*) from t") == "0" and "primary" in cluster.where("select count(*) from t", mark),
                    "it reads at the primary")
         client.query("begin")
-        with told_behind_its_answer(cluster.primary, link, client, "select count(*) from t") as answer:
+        with told_behind_its_answer(proxy, cluster.primary, link, client, "select count(*) from t") as answer:
             assert [m.type for m in answer] == ["T", "D", "C", "Z"]
         assert client.query("insert into t values (1)").tags == ["INSERT 0 1"]
         assert client.query("commit").tags == ["COMMIT"]
@@ -446,7 +449,7 @@ def test_a_transaction_that_has_written_ends_with_its_server(through_link):
     proxy = start()
     with proxy.connect(database=cluster.database) as client:
         client.query("begin")
-        with told_behind_its_answer(cluster.primary, link, client, "insert into t values (7)") as answer:
+        with told_behind_its_answer(proxy, cluster.primary, link, client, "insert into t values (7)") as answer:
             assert [m.type for m in answer] == ["C", "Z"]
         assert [m.fields["C"] for m in client.read_to_end() if m.type == "E"] == ["57P01"]
     assert cluster.primary.query("select i from t", database=cluster.database) == []
