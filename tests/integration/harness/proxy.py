@@ -196,17 +196,17 @@ class Pgweir(Endpoint):
         """Connections to the listening port, by the kernel's account."""
         return sum(1 for local, _, state in tcp_connections(self.process.pid) if local == self.port and state == ESTABLISHED)
 
-    def server_ports(self):
-        """Our ends of the connections to the cluster's servers."""
-        servers = {node.port for node in self.cluster.nodes}
+    def server_ports(self, nodes=None):
+        """Our ends of the connections to the cluster's servers, or to these."""
+        servers = {node.port for node in nodes or self.cluster.nodes}
         return {local for local, remote, state in tcp_connections(self.process.pid)
                 if remote in servers and state == ESTABLISHED}
 
     def backends(self):
         """Backends that serve this proxy, of every running node."""
-        ports = self.server_ports()
-        return [{**row, "node": node.name} for node in self.cluster.nodes if node.process and ports
-                for row in node.backends(ports)]
+        # By node: somebody else's connection to another server may have the same port.
+        ports = {node: self.server_ports([node]) for node in self.cluster.nodes if node.process}
+        return [{**row, "node": node.name} for node in ports if ports[node] for row in node.backends(ports[node])]
 
     def wait_for_replicas(self, database="postgres"):
         """Waits until reads reach every running standby: the monitor has found them, knows them to be fresh, and has
