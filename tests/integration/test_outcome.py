@@ -2,7 +2,7 @@
 import pytest
 from harness.network import Link
 from harness.system import wait_until
-from harness.wire import extended, query, sync
+from harness.wire import extended, flush, query, sync
 
 SCHEMA = "create table t(i int)"
 OPTIONS = {"ask_commit_outcome": 1, "failover_timeout": "60s"}
@@ -73,6 +73,25 @@ def test_a_commit_that_the_promoted_standby_has_is_acknowledged(broken_cluster, 
     assert client.value("select count(*) from t") == "1"
     assert client.query("insert into t values (2)").tags == ["INSERT 0 1"]
     assert rows(standby, cluster.database) == [1, 2]
+
+
+def test_a_commit_with_its_sync_apart_is_never_repeated(broken_cluster, pgweir):
+    """transaction_replay too: it runs at Execute, and nobody can tell for whom only the Sync went to a dead server."""
+    cluster = broken_cluster
+    proxy = pgweir(on=cluster, settings={**OPTIONS, "transaction_replay": 1})
+    proxy.wait_for_replicas(cluster.database)
+    commits_hang(cluster.primary)
+    client = begin(proxy, cluster.database)
+    client.send(extended("commit") + flush())
+    wait_for_hanging(cluster.primary)
+    client.send(sync())
+    wait_until_seen(proxy, cluster.standby, cluster.primary.value("select pg_current_wal_flush_lsn()"))
+    cluster.primary.kill()
+    standby = cluster.standby
+    standby.promote()
+    cluster.switch_primary(standby)
+    assert [line for line in client.brief_until_ready() if line.startswith(("E", "C"))] == ["E 08007"]
+    assert rows(standby, cluster.database) == [1]
 
 
 def test_a_commit_that_the_promoted_standby_has_not_is_known_to_be_none(broken_cluster, pgweir):
