@@ -38,9 +38,9 @@ part_checker() {
 
 # All integration tests once with ThreadSanitizer, not only those that cross threads on purpose.
 part_tsan() {
-	make -s -j"$(nproc)" SAN=tsan all || return 1
+	make -s -j"$(nproc)" all && make -s -j"$(nproc)" SAN=tsan all || return 1 # some tests want the release build by name
 	PGWEIR_BUILD=tsan "$VENV/bin/python" -B -m pytest -c tests/pytest.ini --junitxml="$RESULTS/long-tsan.xml" -q \
-		-m "not long and not valgrind" tests/integration
+		-n 2 --dist loadgroup -m "not long and not valgrind" tests/integration
 	"$VENV/bin/python" -B tests/junit_counts.py tsan $? "$RESULTS/long-tsan.xml"
 }
 
