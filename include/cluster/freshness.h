@@ -5,6 +5,7 @@
  *   B5  wal_target()        a position just behind a page header is the end of the record before it
  *   B3  standby_on_poll()   a poll proves rounds that began before it was sent, on a connection older than the round
  *   B7  standby_set_timelines()
+ * and how often it is worth while to ask: round_pace_due().
  *
  * Several rounds may be outstanding: one reply of a standby proves all whose target it has reached. */
 #ifndef CLUSTER_FRESHNESS_H
@@ -87,5 +88,16 @@ bool standby_is_current(const struct standby *s, const struct wal_rounds *rounds
  * that it would wait for a background writer.  Asked about a round that somebody waits for. */
 bool nudge_is_due(const struct wal_round *r, const struct standby *standbys, unsigned n, uint64_t now_us);
 enum { NUDGE_AFTER_US = 1000 };
+
+/* When the next round may begin.  One costs three processes a turn, so under load many readers had better share it:
+ * ROUND_BURST rounds may follow each other ROUND_GAP_US apart, after that one each ROUND_PACE_US; each ROUND_PACE_US
+ * without one gives one of the burst back.  A lone client hardly ever comes to the pace. */
+enum { ROUND_GAP_US = 200, ROUND_PACE_US = 1000, ROUND_BURST = 16 };
+struct round_pace {
+	uint64_t sent_us; /* when the last round began, on demand or not */
+	uint64_t paid_us; /* those on demand are paid for until then */
+};
+uint64_t round_pace_due(const struct round_pace *p);
+void round_pace_take(struct round_pace *p, uint64_t now_us); /* one begins on demand */
 
 #endif

@@ -231,3 +231,15 @@ bool nudge_is_due(const struct wal_round *r, const struct standby *standbys, uns
 	}
 	return false;
 }
+
+uint64_t round_pace_due(const struct round_pace *p)
+{
+	uint64_t gap_us = p->sent_us + ROUND_GAP_US, burst_us = (uint64_t)ROUND_BURST * ROUND_PACE_US;
+	uint64_t pace_us = p->paid_us > burst_us ? p->paid_us - burst_us : 0;
+	return gap_us > pace_us ? gap_us : pace_us;
+}
+
+void round_pace_take(struct round_pace *p, uint64_t now_us)
+{
+	p->paid_us = (p->paid_us > now_us ? p->paid_us : now_us) + ROUND_PACE_US;
+}

@@ -148,7 +148,7 @@ void mon_host_send(struct mon_host *h, enum mon_command command, uint64_t now_us
 	 * samples too. */
 	if (h == mc->primary && (command == CMD_SAMPLE || command == CMD_SNAPSHOT || command == CMD_PROBE)) {
 		cluster_begin_round(mc->c);
-		mc->sampled_us = now_us;
+		mc->pace.sent_us = now_us;
 	}
 	h->command = command;
 	h->sent_us = now_us;

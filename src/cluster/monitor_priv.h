@@ -109,7 +109,7 @@ struct mon_cluster {
 	struct mon_host *primary;      /* NULL or in hosts */
 	struct mon_host *last_primary; /* NULL until there was one */
 	struct wal_rounds rounds;
-	uint64_t sampled_us; /* when the last sample was sent */
+	struct round_pace pace;
 	uint64_t nudged_us, nudged_round;
 	struct early_snapshot snapshot; /* B1: the primary's, taken in snapshot_round */
 	uint64_t snapshot_round, snapshot_us;

@@ -3,7 +3,7 @@
  * A step looks at everything that may be due and says when to look again; it runs after each reply, wake-up and timer.
  * Demand is (want_round, want_until_us) of the cluster.  While there is any:
  *
- *     primary:  --sample(r)--------------->   next sample as soon as a newer round is wanted (200 us apart)
+ *     primary:  --sample(r)--------------->   next sample as soon as a newer round is wanted (round_pace_due())
  *     standby:  --poll-->--poll--->--poll-----> at once, then after 0.1, 0.2, 0.5 ... 5 ms, until r is proved
  *
  * Without demand each interval's probes are a round of their own, and a standby that did not prove it at once is asked
@@ -14,7 +14,7 @@
 #include "base/log.h"
 #include "base/rules.h"
 
-enum { ROUND_GAP_US = 200, NUDGE_GAP_US = 2000, SLOW_US = 5000 };
+enum { NUDGE_GAP_US = 2000, SLOW_US = 5000 };
 static const uint32_t tight_us[] = { 0, 100, 200, 500, 1000, 2000, 5000 };
 static const uint32_t lazy_us[] = { 0, 2000, 10000, 50000 };
 
@@ -257,10 +257,12 @@ static void step_sample(struct mon_cluster *mc, uint64_t want, uint64_t now_us)
 	struct mon_host *p = mc->primary;
 	if (cluster_round(mc->c) > want || !mon_host_can_send(p))
 		return;
-	if (now_us < mc->sampled_us + ROUND_GAP_US) {
-		note_due(mc, mc->sampled_us + ROUND_GAP_US);
+	uint64_t due_us = round_pace_due(&mc->pace);
+	if (now_us < due_us) {
+		note_due(mc, due_us);
 		return;
 	}
+	round_pace_take(&mc->pace, now_us);
 	mon_host_send(p, CMD_SAMPLE, now_us);
 	/* Asked now, the standbys may answer with a position that the sample turns out to need. */
 	for (unsigned i = 0; i < mc->c->n_hosts; i++) {

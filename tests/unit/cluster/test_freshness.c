@@ -351,6 +351,46 @@ static void test_rule_b3_random_histories(void **state)
 	}
 }
 
+/* How many rounds are begun from start_us until end_us when one is always wanted; the clock's steps are 10 us. */
+static unsigned rounds_between(struct round_pace *p, uint64_t start_us, uint64_t end_us)
+{
+	unsigned n = 0;
+	for (uint64_t now_us = start_us; now_us < end_us; now_us += 10) {
+		if (now_us < round_pace_due(p))
+			continue;
+		round_pace_take(p, now_us);
+		p->sent_us = now_us;
+		n++;
+	}
+	return n;
+}
+
+static void test_pace(void **state)
+{
+	const uint64_t start_us = 1000 * 1000 * 1000, second_us = 1000 * 1000;
+	struct round_pace p = { 0 };
+	(void)state;
+	/* A few at once are let pass, as far apart as the gap... */
+	assert_int_equal(rounds_between(&p, start_us, start_us + ROUND_BURST * ROUND_GAP_US), ROUND_BURST);
+	assert_true(round_pace_due(&p) >= p.sent_us + ROUND_GAP_US);
+	/* ...then the pace holds, however long they are wanted. */
+	unsigned most = (unsigned)(second_us / ROUND_PACE_US);
+	(void)rounds_between(&p, start_us + ROUND_BURST * ROUND_GAP_US, start_us + second_us);
+	unsigned n = rounds_between(&p, start_us + second_us, start_us + 2 * second_us);
+	assert_in_range(n, most - 1, most + 1);
+	/* Rest gives the burst back, and no more than that. */
+	assert_int_equal(
+	    rounds_between(&p, start_us + 9 * second_us, start_us + 9 * second_us + ROUND_BURST * ROUND_GAP_US),
+	    ROUND_BURST);
+	/* Who asks more seldom than the pace never waits. */
+	for (uint64_t now_us = start_us + 20 * second_us; now_us < start_us + 21 * second_us;
+	     now_us += ROUND_PACE_US + 1) {
+		assert_true(round_pace_due(&p) <= now_us);
+		round_pace_take(&p, now_us);
+		p.sent_us = now_us;
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -372,6 +412,7 @@ int main(void)
 		cmocka_unit_test(test_rounds_are_bounded),
 		cmocka_unit_test(test_primary_that_went_back),
 		cmocka_unit_test(test_rule_b3_random_histories),
+		cmocka_unit_test(test_pace),
 	};
 	rules_init();
 	return cmocka_run_group_tests(tests, NULL, NULL);
