@@ -15,7 +15,7 @@
 	X(C1) X(C2) X(C3) X(C4) X(C5) X(C6) X(C7) X(C8) \
 	X(D1) X(D2) X(D3) X(D4) X(D5) X(D6) X(E1) X(E2) X(E3) X(E4) X(E5) X(E6) X(E7) \
 	X(F1) X(F2) X(F3) X(F4) X(F5) \
-	X(G1) X(G3) X(G4)
+	X(G1) X(G2) X(G3) X(G4)
 /* clang-format on */
 
 enum rule {

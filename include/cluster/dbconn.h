@@ -23,6 +23,9 @@ struct dbconn_ops {
 	/* The last result of the command, or the first that is an error; borrowed for the call. */
 	void (*on_result)(struct dbconn *c, const PGresult *res);
 	void (*on_failed)(struct dbconn *c); /* closed by now; c->error and c->sqlstate tell why */
+	/* NULL, or: something has come while it was IDLE; PQnotifies() has what it was.  Behind a command on_result()
+	 * has to look.  Must not close the connection. */
+	void (*on_notify)(struct dbconn *c);
 };
 
 enum dbconn_state { DBCONN_CLOSED, DBCONN_CONNECTING, DBCONN_IDLE, DBCONN_BUSY };

@@ -231,6 +231,7 @@ struct config {
 	bool unnamed_statement_cache;
 	enum unnamed_plan unnamed_plan;
 	bool simple_query_cache;
+	bool shared_listen;
 	struct conf_list track_extra_parameters, ignore_startup_parameters;
 	bool disable_pqexec;
 	char *application_name_format; /* use config_application_name_format() */

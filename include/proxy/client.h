@@ -7,8 +7,8 @@
  * reaped
  *
  * Who is where: every client stands on worker->clients. WAIT_FRESH: also on worker->fresh_wait; WAIT_PRIMARY,
- * WAIT_QUIET: on worker->role_wait; WAIT_SERVER: on pool->waiters.  WAIT_OUTCOME: on none.  ACTIVE: a segment is with
- * c->srv.  IDLE with c->srv: inside a transaction, between segments.
+ * WAIT_QUIET: on worker->role_wait; WAIT_SERVER: on pool->waiters.  WAIT_OUTCOME, WAIT_LISTEN: on none.  ACTIVE: a
+ * segment is with c->srv.  IDLE with c->srv: inside a transaction, between segments.
  *
  * Input:   c->in   | emitted: sent, kept for a repetition | not yet looked at |
  *                  head                                                       tail
@@ -36,6 +36,7 @@
 struct application;
 struct dbfacts;
 struct dbuser;
+struct listens;
 struct lostcommit;
 struct params;
 struct pool;
@@ -58,6 +59,7 @@ struct worker;
 	X(WAIT_QUIET, "waits until no load of facts is in its statement's way")                                        \
 	X(WAIT_SERVER, "waits in a pool's queue")                                                                      \
 	X(WAIT_OUTCOME, "the answer to its COMMIT was lost; another server is asked for it")                           \
+	X(WAIT_LISTEN, "its LISTEN, or its ReadyForQuery, waits for the shared listening connection")                  \
 	X(ACTIVE, "a segment is with a server")                                                                        \
 	X(LOCAL, "talks to the console")                                                                               \
 	X(RAW, "replication: bytes pass through")                                                                      \
@@ -225,6 +227,7 @@ struct client {
 	const struct conf_application *conf_app; /* borrowed from du->config; may be NULL */
 	struct lostcommit *lost;                 /* owned or NULL (lostcommit.h) */
 	struct replay *replay;                   /* owned or NULL (replay.h) */
+	struct listens *listens;                 /* owned or NULL (listens.h) */
 	struct client_login *login;              /* owned; only until logged in */
 	struct local_session *local;             /* owned by the console's handler */
 	struct pgerr *failure;                   /* owned: of our own step, for what the client is told; NULL mostly */

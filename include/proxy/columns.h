@@ -36,5 +36,7 @@ void columns_forget_copy(struct server *s, const struct sstmt *copy);
 
 /* What the client of the i-th message of a segment, a Bind, relies on; 0: on nothing that it was told before. */
 uint64_t columns_relied_on(struct client *c, const struct segment *seg, unsigned i);
+/* The running segment, all of which is kept, binds what was described earlier, and does not ask again. */
+bool columns_are_relied_on(const struct client *c);
 
 #endif

@@ -27,6 +27,9 @@ void reply_abandon(struct server *s);
 /* The same for a client that has gone: its tables must not be touched any more. */
 void reply_orphan(struct server *s);
 
+/* A ReadyForQuery that had to wait (listens.h) has been sent. */
+void reply_ready(struct client *c);
+
 /* An error before the greeting: kept for what the client is told. */
 void relay_note_failure(struct client *c, const struct pgerr_fields *e);
 void client_note_status(struct client *c, struct str name, struct str value);

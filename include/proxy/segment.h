@@ -99,6 +99,9 @@ static inline bool segment_is_copy_data(uint8_t type)
 void segment_scan(struct client *c, const uint8_t *p, size_t n, struct route_policy policy, struct segment *seg);
 void segment_done(struct worker *w, struct segment *seg);
 
+/* The name that the client has for what that message of its running segment refers to; all of that is kept. */
+struct str segment_name_in_message(const struct client *c, uint16_t msg);
+
 /* --- the scan of a client that has to wait for a server ---
  *
  *   worker's scratch --segment_keep()--> client.waiting --segment_kept()--> sent, then segment_forget()

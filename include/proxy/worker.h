@@ -27,6 +27,7 @@ struct client;
 struct dbuser;
 struct hba;
 struct ident;
+struct listens_room;
 struct peers;
 struct shapes;
 struct sql_shape;
@@ -92,7 +93,8 @@ struct worker {
 	unsigned n_free_blocks;
 	_Atomic int n_clients;
 	struct worker_stats stats;
-	struct application *applications; /* uthash; owned; proxy/measure.h */
+	struct application *applications;  /* uthash; owned; proxy/measure.h */
+	struct listens_room *listen_rooms; /* owned list; proxy/listens.h */
 	struct slow_log slow_log;
 	struct shape_use other_use; /* of segments that are not one known statement */
 	uint64_t rng;

@@ -281,7 +281,7 @@ static void on_failed(struct dbconn *conn)
 	loop_timer_start(&self.timer, LOOK_US);
 }
 
-static const struct dbconn_ops ops = { on_ready, on_result, on_failed };
+static const struct dbconn_ops ops = { .on_ready = on_ready, .on_result = on_result, .on_failed = on_failed };
 
 /* The primary, or whoever is there: roles are the same on a replica.  Later tries go to other hosts. */
 static struct host *pick_host(struct cluster *c, unsigned tries, struct net_addr *addr)

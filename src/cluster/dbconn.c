@@ -261,6 +261,8 @@ static void on_connected(evutil_socket_t fd, short what, void *arg)
 	/* Idle: ParameterStatus, or a message that ends the connection. Let libpq parse it. */
 	if (!PQisBusy(c->pg) && PQstatus(c->pg) == CONNECTION_BAD)
 		fail(c, PQerrorMessage(c->pg));
+	else if (c->ops->on_notify)
+		c->ops->on_notify(c);
 }
 
 /* A failure to send is told by the socket: the next read reports it, so that no callback runs inside a call. */

@@ -507,6 +507,30 @@ static bool is_put_off(struct dbfacts_loader *l, uint64_t now_us)
 	return true;
 }
 
+bool dbfacts_connect(struct dbfacts *f, struct monitor *m, const struct host *h, struct dbconn *conn,
+                     const char *options, uint64_t deadline_us)
+{
+	struct net_addr addr;
+	uint32_t epoch;
+	if (!host_address(h, &addr, &epoch)) {
+		(void)str_copy(conn->error, sizeof conn->error, STR("the address of the server is not known"));
+		return false;
+	}
+	pthread_mutex_lock(&f->mutex);
+	struct dbconn_settings s = {
+		.host = h->name,
+		.addr = &addr,
+		.port = h->port,
+		.login = monitor_login_merge(&m->identity.login, &f->loader->identity.login),
+		.tls = m->identity.tls,
+		.options = options,
+	};
+	s.login.dbname = f->dbname;
+	bool opened = dbconn_open(conn, &s, deadline_us);
+	pthread_mutex_unlock(&f->mutex);
+	return opened;
+}
+
 static void begin_load(struct dbfacts_loader *l)
 {
 	struct monitor *m = l->m;
@@ -526,18 +550,7 @@ static void begin_load(struct dbfacts_loader *l)
 	l->no = atomic_fetch_add(&f->loads_begun, 1) + 1;
 	l->asked_us = 0;
 	dbconn_init(&l->conn, m->loop, &ops);
-	pthread_mutex_lock(&f->mutex);
-	struct dbconn_settings s = {
-		.host = h->name,
-		.addr = &addr,
-		.port = h->port,
-		.login = monitor_login_merge(&m->identity.login, &l->identity.login),
-		.tls = m->identity.tls,
-		.options = settings,
-	};
-	s.login.dbname = f->dbname;
-	bool opened = dbconn_open(&l->conn, &s, now_us + CONNECT_DEADLINE_US);
-	pthread_mutex_unlock(&f->mutex);
+	bool opened = dbfacts_connect(f, m, h, &l->conn, settings, now_us + CONNECT_DEADLINE_US);
 	if (opened)
 		loop_timer_start(&l->timer, DEADLINE_CHECK_US);
 	else

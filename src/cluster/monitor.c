@@ -269,6 +269,7 @@ void monitor_start(const struct monitor_options *options)
 	dbfacts_loader_start(m);
 	auth_query_start(m);
 	outcome_start(m);
+	listening_start(m);
 	int error = pthread_create(&m->thread, NULL, run, m);
 	if (error) {
 		log_fatal(NULL, "could not start the monitor's thread: %s", strerror(error));
@@ -304,6 +305,7 @@ void monitor_stop(void)
 	dbfacts_loader_stop();
 	auth_query_stop();
 	outcome_stop();
+	listening_stop();
 	monitor_free(m);
 }
 

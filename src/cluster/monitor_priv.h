@@ -17,6 +17,7 @@
 #include "cluster/roles.h"
 #include "cluster/topology.h"
 
+struct dbfacts;
 struct monitor;
 struct mon_cluster;
 
@@ -145,6 +146,10 @@ void dbfacts_loader_start(struct monitor *m); /* on the monitor's loop, before i
 void dbfacts_loader_stop(void);               /* after it has stopped */
 void dbfacts_distrust(struct cluster *c);     /* another primary: what was read from the old one may not hold */
 
+/* Opens a connection to the database on that host, which logs in as the loader does.  False: conn->error tells. */
+bool dbfacts_connect(struct dbfacts *f, struct monitor *m, const struct host *h, struct dbconn *conn,
+                     const char *options, uint64_t deadline_us) MUSTCHECK;
+
 /* --- auth_query.c --- */
 void auth_query_start(struct monitor *m); /* as for the facts */
 void auth_query_stop(void);
@@ -152,6 +157,10 @@ void auth_query_stop(void);
 /* --- outcome.c --- */
 void outcome_start(struct monitor *m); /* as for the facts */
 void outcome_stop(void);
+
+/* --- listening.c --- */
+void listening_start(struct monitor *m); /* as for the facts */
+void listening_stop(void);
 
 /* Tells one life of a server's shared memory from another: all processes are started anew after a crash.  NULL for a
  * role without pg_read_all_stats. */

@@ -255,7 +255,7 @@ static void on_ready(struct dbconn *conn) { send_question(CONTAINER_OF(conn, str
 
 static void on_failed(struct dbconn *conn) { asker_free(CONTAINER_OF(conn, struct asker, conn)); }
 
-static const struct dbconn_ops ops = { on_ready, on_result, on_failed };
+static const struct dbconn_ops ops = { .on_ready = on_ready, .on_result = on_result, .on_failed = on_failed };
 
 static struct asker *find_asker(const struct cluster *c)
 {

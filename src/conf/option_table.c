@@ -401,6 +401,9 @@ const struct conf_option conf_option_table[] = {
 	{ "simple_query_cache", IN(STATEMENTS), OPT_BOOL, GLOBAL(bool, simple_query_cache),
 	  OVERRIDES(bool, simple_query_cache, EVERYWHERE), .default_text = "0",
 	  .help = "Run simple queries that repeat as prepared statements, their literals as parameters." },
+	{ "shared_listen", IN(STATEMENTS), OPT_BOOL, GLOBAL(bool, shared_listen), .default_text = "0",
+	  .help =
+	      "Hear notifications for all clients by one connection per database instead of pinning whoever listens." },
 	{ "track_extra_parameters", IN(STATEMENTS), OPT_LIST, GLOBAL(struct conf_list, track_extra_parameters),
 	  .default_text = "IntervalStyle", .flags = OPTION_RESTART | OPTION_OTHER_WAY,
 	  .help = "Parameters that PgBouncer keeps per client; pgweir does so for every parameter." },

@@ -229,6 +229,7 @@ static bool may_finish(const struct client *c)
 		return c->tx != CTX_NONE;
 	case CLIENT_ACTIVE:
 	case CLIENT_WAIT_OUTCOME:
+	case CLIENT_WAIT_LISTEN:
 	case CLIENT_LOCAL:
 		return true;
 	case CLIENT_STARTUP:

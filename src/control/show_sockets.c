@@ -13,6 +13,7 @@
 #include "io/tls.h"
 #include "proxy/client.h"
 #include "proxy/database.h"
+#include "proxy/listens.h"
 #include "proxy/params.h"
 #include "proxy/pool.h"
 #include "proxy/server.h"
@@ -32,7 +33,7 @@
 
 static const struct show_column clients_columns[] = {
 	SOCKET_COLUMNS,         { "worker", SHOW_INT }, { "transaction", SHOW_TEXT },
-	{ "route", SHOW_TEXT }, { "pinned", SHOW_INT },
+	{ "route", SHOW_TEXT }, { "pinned", SHOW_INT }, { "channels", SHOW_INT },
 };
 
 static void put_addr(struct show_rows *r, const struct net_addr *addr)
@@ -66,7 +67,8 @@ static void put_tls(struct show_rows *r, const struct stream *s)
 static bool is_waiting(const struct client *c)
 {
 	return c->state == CLIENT_WAIT_SERVER || c->state == CLIENT_WAIT_FRESH || c->state == CLIENT_WAIT_PRIMARY ||
-	       c->state == CLIENT_WAIT_QUIET || c->state == CLIENT_WAIT_OUTCOME || c->state == CLIENT_WELCOME;
+	       c->state == CLIENT_WAIT_QUIET || c->state == CLIENT_WAIT_OUTCOME || c->state == CLIENT_WAIT_LISTEN ||
+	       c->state == CLIENT_WELCOME;
 }
 
 static const char *client_state_text(const struct client *c)
@@ -126,6 +128,7 @@ static void clients_row(struct show_rows *r, const struct client *c, uint64_t no
 	show_text(r, transaction_text(c));
 	show_text(r, c->du ? route_mode_name(c->routing.route) : NULL);
 	show_u64(r, c->pins != 0);
+	show_u64(r, listens_count(c));
 }
 
 /* Clients that are still logging in are left out, as in PgBouncer; SHOW LISTS counts them. */

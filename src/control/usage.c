@@ -188,6 +188,7 @@ static void add_client(struct usage_table *t, const struct client *c, uint64_t n
 	case CLIENT_WAIT_QUIET:
 	case CLIENT_WAIT_SERVER:
 	case CLIENT_WAIT_OUTCOME:
+	case CLIENT_WAIT_LISTEN:
 		note_wait(u, c, now_us);
 		break;
 	case CLIENT_STARTUP:

@@ -11,6 +11,7 @@
 #include "proxy/database.h"
 #include "proxy/dormant.h"
 #include "proxy/limits.h"
+#include "proxy/listens.h"
 #include "proxy/local.h"
 #include "proxy/lostcommit.h"
 #include "proxy/measure.h"
@@ -39,7 +40,7 @@ const char *client_state_name(enum client_state state) { return state_names[stat
 #define BIT(id) (1u << CLIENT_##id)
 #define WORKING                                                                                                        \
 	(BIT(IDLE) | BIT(WAIT_FRESH) | BIT(WAIT_PRIMARY) | BIT(WAIT_QUIET) | BIT(WAIT_SERVER) | BIT(ACTIVE) |          \
-	 BIT(WAIT_OUTCOME))
+	 BIT(WAIT_OUTCOME) | BIT(WAIT_LISTEN))
 /* Which states may follow which; any may become CLOSING. */
 static const unsigned legal_edges[CLIENT_STATE_COUNT] = {
 	[CLIENT_STARTUP] = BIT(TLS) | BIT(AUTH) | BIT(CANCEL),
@@ -53,6 +54,7 @@ static const unsigned legal_edges[CLIENT_STATE_COUNT] = {
 	[CLIENT_WAIT_SERVER] = WORKING,
 	[CLIENT_ACTIVE] = WORKING,
 	[CLIENT_WAIT_OUTCOME] = BIT(IDLE),
+	[CLIENT_WAIT_LISTEN] = BIT(IDLE),
 };
 
 void client_set_state(struct client *c, enum client_state state)
@@ -209,6 +211,7 @@ static void process_once(struct client *c)
 	case CLIENT_WAIT_QUIET:
 	case CLIENT_WAIT_SERVER:
 	case CLIENT_WAIT_OUTCOME:
+	case CLIENT_WAIT_LISTEN:
 	case CLIENT_CANCEL:
 	case CLIENT_CLOSING:
 	case CLIENT_STATE_COUNT:
@@ -241,6 +244,8 @@ void client_process(struct client *c)
 		process_once(c);
 	} while (c->look_again && c->state != CLIENT_CLOSING);
 	c->busy = false;
+	if (UNLIKELY(c->listens != NULL))
+		listens_flush(c);
 	update_reading(c);
 }
 
@@ -380,6 +385,7 @@ void client_close(struct client *c, const struct pgerr *err, const char *why)
 	client_login_free(c);
 	lostcommit_free(c);
 	replay_free(c);
+	listens_free(c);
 	client_stmts_deinit(&c->stmts, &w->texts);
 	sqlprep_clear_client(c);
 	shape_unref(c->seg.shape);
@@ -495,7 +501,7 @@ static bool keeps_outdated(const struct client *c)
 static bool is_waiting(const struct client *c)
 {
 	return c->state == CLIENT_WAIT_SERVER || c->state == CLIENT_WAIT_PRIMARY || c->state == CLIENT_WAIT_FRESH ||
-	       c->state == CLIENT_WAIT_QUIET;
+	       c->state == CLIENT_WAIT_QUIET || c->state == CLIENT_WAIT_LISTEN;
 }
 
 /* When what the client waits for was asked for: the answer to a query is due by then, wherever the time goes; its
@@ -517,6 +523,10 @@ void client_tick(struct client *c, uint64_t now_us)
 	uint64_t limit;
 	if (c->state == CLIENT_RAW) {
 		relay_try_raw(c, now_us);
+		return;
+	}
+	if (UNLIKELY(c->listens != NULL) && listens_is_elsewhere(c)) {
+		time_out(c, SQLSTATE_ADMIN_SHUTDOWN, "database configuration changed");
 		return;
 	}
 	limit = config_query_timeout_us(du->config, du->conf, du->conf_user, c->conf_app);

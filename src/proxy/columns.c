@@ -119,3 +119,22 @@ uint64_t columns_relied_on(struct client *c, const struct segment *seg, unsigned
 		return 0;
 	return told;
 }
+
+bool columns_are_relied_on(const struct client *c)
+{
+	const uint8_t *p = buf_head(&c->in), *end = p + c->emitted;
+	struct frame_head h;
+	bool relies = false, parsed = false;
+	for (; p < end && frame_peek(p, (size_t)(end - p), &h) == FRAME_OK && h.len <= (size_t)(end - p); p += h.len) {
+		struct msg_bind bind;
+		size_t body = h.len - FRAME_HEAD_BYTES;
+		if (h.type == MSG_DESCRIBE)
+			return false;
+		parsed |= h.type == MSG_PARSE;
+		if (h.type != MSG_BIND || msg_peek_bind(p + FRAME_HEAD_BYTES, body, body, &bind) != FRAME_OK)
+			continue;
+		const struct cstmt *s = bind.statement.n ? client_stmts_find(&c->stmts, bind.statement) : NULL;
+		relies |= bind.statement.n ? s && s->told : !parsed;
+	}
+	return relies;
+}

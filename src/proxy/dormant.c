@@ -191,7 +191,7 @@ static bool has_work(const struct client *c)
 {
 	return c->in.data || c->emitted || c->waiting || c->raw_left || c->raw_drop || c->fail_next || c->failure ||
 	       c->skip_to_sync || c->busy || c->look_again || c->quiet_end || c->login || c->local || c->scopes ||
-	       c->quiet || c->asked || c->worker->segment_of == c;
+	       c->quiet || c->asked || c->listens || c->worker->segment_of == c;
 }
 
 /* What is left of the last one (its reference to a shape, its figures) sleeps along. */

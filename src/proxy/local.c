@@ -5,6 +5,7 @@
 #include "base/rules.h"
 #include "proxy/database.h"
 #include "proxy/emit.h"
+#include "proxy/listens.h"
 #include "proxy/measure.h"
 #include "proxy/params.h"
 #include "proxy/pool.h"
@@ -58,6 +59,8 @@ void local_forget_transaction(struct client *c, bool committed)
 	tracking_forget(c);
 	scopes_end(c, committed);
 	replay_reset(c);
+	if (c->listens)
+		listens_end_transaction(c, committed);
 }
 
 static void merge_modes(struct sql_begin *begin, const struct sql_begin *more)
@@ -148,8 +151,17 @@ static struct answer perform(struct client *c, const struct segment *seg)
 		c->worker->stats.total.xacts++;
 		c->du->stats.xacts++;
 		break;
+	case SQL_LISTEN:
+		a.tag = "LISTEN";
+		break;
+	case SQL_UNLISTEN:
+		a.tag = "UNLISTEN";
+		listens_end_one(c, stmt->name);
+		break;
 	case SQL_DISCARD_ALL:
 		a.tag = "DISCARD ALL";
+		if (c->listens)
+			listens_end_one(c, NULL);
 		discard_settings(c);
 		client_stmts_deinit(&c->stmts, &c->worker->texts);
 		sqlprep_clear_client(c);
@@ -312,13 +324,20 @@ static void put_news(struct client *c, struct wire_writer *ww, const struct para
 static bool finish(struct client *c, struct wire_writer *ww)
 {
 	struct buf *out = ww->out;
-	msg_put_ready(ww, (enum msg_tx_status)local_tx_status(c));
+	char status = local_tx_status(c);
+	bool held = UNLIKELY(c->listens != NULL) && listens_holds(c, status);
+	if (!held)
+		msg_put_ready(ww, (enum msg_tx_status)status);
 	c->worker->stats.total.local_answers++;
 	if (!ww_finish(ww)) {
 		client_close(c, NULL, "out of memory");
 		return false;
 	}
-	return client_send(c, buf_head(out), buf_len(out));
+	if (buf_len(out) && !client_send(c, buf_head(out), buf_len(out)))
+		return false;
+	if (held)
+		listens_hold(c);
+	return true;
 }
 
 bool local_answer(struct client *c, const struct segment *seg)

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <xxhash.h>
 #include "base/mem.h"
+#include "cluster/listening.h"
 #include "cluster/topology.h"
 #include "proxy/segment.h"
 #include "sql/facts.h"
@@ -48,26 +49,50 @@ void notifier_remove(struct notifier *n)
 	mem_free(n);
 }
 
-/* Reads that call nothing notify nobody. */
-static bool may_notify(const struct segment *seg)
+bool notifier_may_notify(const struct segment *seg)
 {
 	const struct sql_facts *f = seg->shape ? shape_facts(seg->shape) : NULL;
 	return !f || seg->n_executed != 1 || f->functions.n || sql_facts_verb(f) != SQL_SELECT;
 }
 
+static void set(struct notifier *n, uint32_t client_pid)
+{
+	/* Who finds the new pid with the old number takes it for certain: so the number is stored first. */
+	atomic_store(&n->since, listening_number());
+	atomic_store(&n->client_pid, client_pid);
+}
+
 void notifier_note(struct notifier *n, uint32_t client_pid, const struct segment *seg)
 {
-	if (n && atomic_load_explicit(&n->client_pid, memory_order_relaxed) != client_pid && may_notify(seg))
-		atomic_store_explicit(&n->client_pid, client_pid, memory_order_relaxed);
+	if (n && atomic_load_explicit(&n->client_pid, memory_order_relaxed) != client_pid && notifier_may_notify(seg))
+		set(n, client_pid);
+}
+
+bool notifier_claim(struct notifier *n, uint32_t client_pid, uint64_t settled)
+{
+	if (atomic_load_explicit(&n->client_pid, memory_order_relaxed) != client_pid)
+		set(n, client_pid);
+	return settled > atomic_load_explicit(&n->since, memory_order_relaxed);
+}
+
+uint32_t notifier_find_sure(const struct host *host, uint32_t backend_pid, uint64_t settled)
+{
+	struct notifier_key key = key_of(host, backend_pid);
+	struct notifier *n;
+	uint32_t pid = 0;
+	pthread_mutex_lock(&self.mutex);
+	HASH_FIND(hh, self.by_key, &key, sizeof key, n);
+	if (n) {
+		pid = atomic_load(&n->client_pid);
+		/* Read behind the pid: of two that are stored meanwhile the newer number counts. */
+		if (settled <= atomic_load(&n->since))
+			pid = 0;
+	}
+	pthread_mutex_unlock(&self.mutex);
+	return pid ? pid : backend_pid;
 }
 
 uint32_t notifier_find(const struct host *host, uint32_t backend_pid)
 {
-	struct notifier_key key = key_of(host, backend_pid);
-	struct notifier *n;
-	pthread_mutex_lock(&self.mutex);
-	HASH_FIND(hh, self.by_key, &key, sizeof key, n);
-	uint32_t pid = n ? atomic_load_explicit(&n->client_pid, memory_order_relaxed) : 0;
-	pthread_mutex_unlock(&self.mutex);
-	return pid ? pid : backend_pid;
+	return notifier_find_sure(host, backend_pid, UINT64_MAX);
 }

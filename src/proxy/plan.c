@@ -3,6 +3,7 @@
 
 #include "base/rules.h"
 #include "proxy/database.h"
+#include "proxy/listens.h"
 #include "proxy/params.h"
 #include "proxy/server.h"
 #include "sql/shapes.h"
@@ -148,6 +149,10 @@ static bool answers_here(const struct client *c, const struct segment *seg)
 		/* Nothing of the client's is on a server then.  What it must be told is known from its greeting. */
 		return c->tx == CTX_NONE && !c->pins && c->du->pool_mode != POOL_MODE_SESSION &&
 		       dbuser_welcome_find(c->du, c->startup, c->facts_no);
+	case SQL_LISTEN:
+		return listens_may_share(c, stmt->name);
+	case SQL_UNLISTEN:
+		return listens_may_end(c);
 	case SQL_EMPTY:
 		return seg->end == SEGMENT_QUERY && c->tx != CTX_FAILED;
 	default:

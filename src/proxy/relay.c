@@ -15,6 +15,7 @@
 #include "proxy/consistency.h"
 #include "proxy/database.h"
 #include "proxy/emit.h"
+#include "proxy/listens.h"
 #include "proxy/local.h"
 #include "proxy/lostcommit.h"
 #include "proxy/measure.h"
@@ -406,7 +407,8 @@ void relay_start(struct client *c, struct server *s)
 	struct segment *seg = segment_kept(c);
 	if (!seg)
 		seg = relay_scan(c);
-	dispatch(c, s, seg);
+	if (LIKELY(!c->listens) || !listens_delays(c, s, seg))
+		dispatch(c, s, seg);
 	relay_drop_scan(c);
 }
 
@@ -566,6 +568,10 @@ bool relay_next_segment(struct client *c)
 		client_close(c, &plan.error, plan.error.message);
 		return false;
 	case PLAN_LOCAL:
+		if (listens_waits(c, seg)) {
+			relay_drop_scan(c);
+			return false;
+		}
 		switch (token_look(c, seg, &plan.error)) {
 		case CAUSAL_READY:
 			break;
@@ -716,6 +722,24 @@ static void reroute_open(struct client *c)
 	relay_retry(c, ROLE_PRIMARY);
 }
 
+/* It has parsed a LISTEN for the client, and the rest is done here: it goes back as behind a Sync. */
+static void take_from_server(struct client *c)
+{
+	struct server *s = c->srv;
+	relay_drop_scan(c);
+	if (emit_sync(s, true) == EMIT_BROKEN)
+		return;
+	reply_abandon(s);
+	relay_unlink(c);
+	server_release(s);
+	buf_consume(&c->in, c->emitted);
+	c->emitted = 0;
+	c->seg.open = c->seg.kept = false;
+	client_stmts_clear_sent(&c->stmts, &c->worker->texts);
+	client_set_state(c, CLIENT_IDLE);
+	c->look_again = true;
+}
+
 static bool open_part(struct client *c)
 {
 	struct server *s = c->srv;
@@ -736,6 +760,10 @@ static bool open_part(struct client *c)
 			client_close(c, NULL, "client closed the session");
 		return false;
 	}
+	if (listens_takes_over(c, seg)) {
+		take_from_server(c);
+		return false;
+	}
 	c->arrived_round = cluster_round(c->du->db->cluster);
 	bool leaves = plan_part_leaves(c, seg) || !moving_is_fresh(c, seg);
 	if (leaves && !c->seg.done_rows && moving_is_repeatable(c, s)) {
@@ -751,7 +779,7 @@ void relay_continue(struct client *c)
 {
 	bool more = true;
 	while (more && c->state == CLIENT_ACTIVE && c->srv && !stream_pending(&c->srv->stream)) {
-		if (c->seg.welcome || c->seg.after || c->seg.checking)
+		if (c->seg.welcome || c->seg.after || c->seg.checking || listens_is_waiting(c))
 			return;
 		if (c->raw_left)
 			more = relay_stream_rest(c);
@@ -825,6 +853,8 @@ static void end_of_transaction(struct client *c, struct server *s, bool committe
 	c->begin = (struct sql_begin){ 0 };
 	scopes_end(c, committed);
 	replay_reset(c);
+	if (UNLIKELY(c->listens != NULL))
+		listens_end_transaction(c, committed);
 	c->worker->stats.total.xacts++;
 	c->du->stats.xacts++;
 	if (c->xact_us) {
@@ -919,6 +949,8 @@ void relay_segment_done(struct client *c, struct server *s, char status)
 		s->doubted = true; /* names with a point may have been set, and cannot be taken away (E1) */
 	if (c->seg.flags & SQL_F_DROPS_STATEMENTS)
 		server_stmts_doubt(&s->stmts);
+	if (UNLIKELY(c->listens != NULL))
+		listens_note_done(c, failed);
 	take_pins(c, s, failed);
 	if (c->state == CLIENT_CLOSING)
 		return;
@@ -1061,6 +1093,8 @@ void relay_on_server_lost(struct server *s, const char *why)
 		}
 		return;
 	}
+	if (UNLIKELY(c->listens != NULL) && listens_on_server_lost(c, why))
+		return;
 	bool again = may_run_again(c, s);
 	if (s->raw_left && s->raw_mode == RAW_FORWARD && buf_len(&s->hold) == 0 && !c->seg.repeats) {
 		/* Half a message has gone out: nothing more can be said on this connection. */
@@ -1146,7 +1180,7 @@ void relay_on_server_drained(struct server *s)
 void relay_on_client_drained(struct client *c)
 {
 	if (c->srv && c->srv->state != SERVER_CLOSING)
-		stream_want_read(&c->srv->stream, true);
+		stream_want_read(&c->srv->stream, !listens_is_waiting(c));
 	else if (!c->srv)
 		watch_kept(c, true);
 }

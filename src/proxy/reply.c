@@ -20,6 +20,7 @@
 #include "proxy/consistency.h"
 #include "proxy/database.h"
 #include "proxy/emit.h"
+#include "proxy/listens.h"
 #include "proxy/lostcommit.h"
 #include "proxy/measure.h"
 #include "proxy/moving.h"
@@ -51,6 +52,7 @@ struct reply {
 	uint8_t *from, *to; /* what is to be forwarded, in the scratch buffer */
 	uint8_t *p, *end;   /* what is still to look at */
 	bool ready, own;    /* ReadyForQuery was seen; it answers something of ours */
+	bool held;          /* it is to wait (listens.h) */
 	char status;        /* its transaction status */
 };
 
@@ -257,32 +259,12 @@ static bool is_plan_outdated(const struct pgerr_fields *e)
 	return pgerr_is(e, SQLSTATE_FEATURE_NOT_SUPPORTED) && str_eq(e->routine, STR(PGERR_ROUTINE_OF_OUTDATED_PLAN));
 }
 
-/* The running segment, all of which is kept, binds what was described earlier, and does not ask again. */
-static bool relies_on_columns(const struct client *c)
-{
-	const uint8_t *p = buf_head(&c->in), *end = p + c->emitted;
-	struct frame_head h;
-	bool relies = false, parsed = false;
-	for (; p < end && frame_peek(p, (size_t)(end - p), &h) == FRAME_OK && h.len <= (size_t)(end - p); p += h.len) {
-		struct msg_bind bind;
-		size_t body = h.len - FRAME_HEAD_BYTES;
-		if (h.type == MSG_DESCRIBE)
-			return false;
-		parsed |= h.type == MSG_PARSE;
-		if (h.type != MSG_BIND || msg_peek_bind(p + FRAME_HEAD_BYTES, body, body, &bind) != FRAME_OK)
-			continue;
-		const struct cstmt *s = bind.statement.n ? client_stmts_find(&c->stmts, bind.statement) : NULL;
-		relies |= bind.statement.n ? s && s->told : !parsed;
-	}
-	return relies;
-}
-
 static bool may_prepare_anew(const struct server *s, const struct request *r)
 {
 	const struct client *c = s->client;
 	return c && r && (r->kind == REQ_BIND || r->kind == REQ_DESCRIBE_STATEMENT) && c->seg.kept &&
 	       !c->seg.done_rows && !c->seg.retried && (c->tx == CTX_NONE || c->tx == CTX_DEFERRED) &&
-	       !relies_on_columns(c) && !RULE_BROKEN(D3);
+	       !columns_are_relied_on(c) && !RULE_BROKEN(D3);
 }
 
 /* D2: Bind was refused by a statement that was analysed earlier; a true Parse may see it differently.  Nothing has run
@@ -398,26 +380,6 @@ static enum outcome say_outdated(struct reply *r)
 	return ww_finish(&ww) && flush(r) && show(c, buf_head(out), buf_len(out)) ? OUT_SWALLOW : OUT_STOP;
 }
 
-/* The name that the client has for what the message of its running segment refers to; all of that is kept. */
-static struct str name_in_message(const struct client *c, uint16_t msg)
-{
-	const uint8_t *p = buf_head(&c->in), *end = p + c->emitted;
-	struct frame_head h;
-	for (; p < end && frame_peek(p, (size_t)(end - p), &h) == FRAME_OK && h.len <= (size_t)(end - p); p += h.len) {
-		struct msg_bind bind;
-		struct msg_describe describe;
-		size_t body = h.len - FRAME_HEAD_BYTES;
-		if (msg-- > 0)
-			continue;
-		if (h.type == MSG_BIND && msg_peek_bind(p + FRAME_HEAD_BYTES, body, body, &bind) == FRAME_OK)
-			return bind.statement;
-		if (h.type == MSG_DESCRIBE && msg_parse_describe(p + FRAME_HEAD_BYTES, body, &describe))
-			return describe.name;
-		break;
-	}
-	return (struct str){ 0 };
-}
-
 /* The client knows nothing of our names (A2). */
 static bool show_with_own_name(struct reply *r, const uint8_t *body, size_t n, struct str name)
 {
@@ -487,7 +449,7 @@ static enum outcome on_error(struct reply *r, const uint8_t *body, size_t have)
 	struct str own = { 0 };
 	if (first && c && c->seg.kept && (first->kind == REQ_BIND || first->kind == REQ_DESCRIBE_STATEMENT) &&
 	    !(first->flags & REQF_SWALLOW) && names_ours(&e))
-		own = name_in_message(c, first->msg);
+		own = segment_name_in_message(c, first->msg);
 	note_error(s, &e);
 	bool was_query = first && (first->kind == REQ_QUERY || first->kind == REQ_FCALL);
 	bool query_skipped = false;
@@ -733,7 +695,7 @@ static enum outcome on_copy_in(struct reply *r)
 
 /* What follows ReadyForQuery in the same read can only be asynchronous; it is passed on before anything is done about
  * the end of the segment, because then the server may work for somebody else. */
-static enum outcome on_ready(struct reply *r, uint8_t *body)
+static enum outcome take_ready(struct reply *r, uint8_t *body)
 {
 	struct server *s = r->s;
 	struct client *c = s->client;
@@ -774,6 +736,14 @@ static enum outcome on_ready(struct reply *r, uint8_t *body)
 	return OUT_FORWARD;
 }
 
+static enum outcome on_ready(struct reply *r, uint8_t *body)
+{
+	enum outcome out = take_ready(r, body);
+	const struct client *c = out == OUT_FORWARD ? r->s->client : NULL;
+	r->held = c && UNLIKELY(c->listens != NULL) && !c->seg.repeats && listens_holds(c, (char)*body);
+	return r->held ? OUT_SWALLOW : out;
+}
+
 static void finish_own(struct server *s)
 {
 	struct client *c = s->client;
@@ -808,6 +778,10 @@ static void finish_segment(struct reply *r)
 	}
 	if (!flush(r))
 		return;
+	if (r->held) {
+		listens_hold(c);
+		return;
+	}
 	relay_segment_done(c, s, r->status);
 	if (c->state == CLIENT_IDLE)
 		client_process(c);
@@ -873,7 +847,8 @@ static enum outcome on_data_row(struct reply *r, const uint8_t *body, size_t hav
 /* The other client is known by the pid that it was told. */
 static enum outcome on_notification(struct reply *r, uint8_t *body, size_t have)
 {
-	if (!r->s->client)
+	const struct client *c = r->s->client;
+	if (!c || (UNLIKELY(c->listens != NULL) && listens_has(c, body, have)))
 		return OUT_SWALLOW;
 	if (have >= sizeof(uint32_t)) {
 		uint32_t pid = htobe32(notifier_find(r->s->pool->host, frame_load_u32(body)));
@@ -1073,7 +1048,7 @@ static bool take_whole_answer(struct reply *r)
 	uint64_t rows = 0;
 	enum request_kind last;
 	/* Not with a prelude of ours, and not with news of settings: of these more depends on the outcome. */
-	if (!c || c->state != CLIENT_ACTIVE || s->raw_left || c->seg.recorded || s->pending || s->news ||
+	if (!c || c->state != CLIENT_ACTIVE || s->raw_left || c->seg.recorded || c->listens || s->pending || s->news ||
 	    buf_len(&s->hold) || s->plain.n_tentative || !STAILQ_EMPTY(&s->plain.effects) || !is_whole_answer(r, &rows))
 		return false;
 	r->to = r->end;
@@ -1131,7 +1106,7 @@ static void process(struct reply *r)
 		return;
 	if (r->ready) {
 		finish_segment(r);
-		if (s->ended)
+		if (s->ended && !r->held)
 			take_rest(s);
 		return;
 	}
@@ -1156,6 +1131,17 @@ static void take_rest(struct server *s)
 		.s = s, .w = w, .from = w->scratch, .to = w->scratch, .p = w->scratch, .end = w->scratch + n
 	};
 	process(&r);
+}
+
+void reply_ready(struct client *c)
+{
+	struct server *s = c->srv;
+	stream_want_read(&s->stream, true);
+	relay_segment_done(c, s, MSG_TX_IDLE);
+	if (c->state == CLIENT_IDLE)
+		client_process(c);
+	if (s->ended)
+		take_rest(s);
 }
 
 static void pass_raw(struct server *s, const uint8_t *p, size_t n)

@@ -861,3 +861,22 @@ void segment_waiting_free_all(struct worker *w)
 	}
 	w->n_free_waiting = 0;
 }
+
+struct str segment_name_in_message(const struct client *c, uint16_t msg)
+{
+	const uint8_t *p = buf_head(&c->in), *end = p + c->emitted;
+	struct frame_head h;
+	for (; p < end && frame_peek(p, (size_t)(end - p), &h) == FRAME_OK && h.len <= (size_t)(end - p); p += h.len) {
+		struct msg_bind bind;
+		struct msg_describe describe;
+		size_t body = h.len - FRAME_HEAD_BYTES;
+		if (msg-- > 0)
+			continue;
+		if (h.type == MSG_BIND && msg_peek_bind(p + FRAME_HEAD_BYTES, body, body, &bind) == FRAME_OK)
+			return bind.statement;
+		if (h.type == MSG_DESCRIBE && msg_parse_describe(p + FRAME_HEAD_BYTES, body, &describe))
+			return describe.name;
+		break;
+	}
+	return (struct str){ 0 };
+}

@@ -16,6 +16,7 @@
 #include "proxy/consistency.h"
 #include "proxy/database.h"
 #include "proxy/limits.h"
+#include "proxy/listens.h"
 #include "proxy/measure.h"
 #include "proxy/peers.h"
 #include "proxy/relay.h"
@@ -391,6 +392,7 @@ static void worker_free(struct worker *w)
 	loop_timer_stop(&w->tick);
 	loop_timer_stop(&w->fresh_timer);
 	cancels_free(w);
+	listens_rooms_free(w);
 	loop_free(w->loop);
 	dormant_set_deinit(&w->dormant);
 	dbusers_free(w);

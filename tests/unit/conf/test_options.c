@@ -133,6 +133,7 @@ static const struct row rows[] = {
 	BOOL_ROW("unnamed_statement_cache"),
 	{ "unnamed_plan", "custom", NULL, "generic", "\"generic\" is not one of auto, custom" },
 	BOOL_ROW("simple_query_cache"),
+	BOOL_ROW("shared_listen"),
 	TEXT_ROW("track_extra_parameters", "IntervalStyle"),
 	TEXT_ROW("ignore_startup_parameters", "extra_float_digits, search_path"),
 	BOOL_ROW("disable_pqexec"),
