@@ -1105,8 +1105,11 @@ static void process(struct reply *r)
 	if (s->state == SERVER_CLOSING || !keep_part(r))
 		return;
 	if (r->ready) {
+		/* Read before: a server that goes back to its pool may be another worker's by then.  One that has ended
+		 * does not move, it is closed or stays with its client. */
+		bool ended = s->ended;
 		finish_segment(r);
-		if (s->ended && !r->held)
+		if (ended && !r->held)
 			take_rest(s);
 		return;
 	}
@@ -1136,11 +1139,12 @@ static void take_rest(struct server *s)
 void reply_ready(struct client *c)
 {
 	struct server *s = c->srv;
+	bool ended = s->ended; /* read before, as in process() */
 	stream_want_read(&s->stream, true);
 	relay_segment_done(c, s, MSG_TX_IDLE);
 	if (c->state == CLIENT_IDLE)
 		client_process(c);
-	if (s->ended)
+	if (ended)
 		take_rest(s);
 }
 

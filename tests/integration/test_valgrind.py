@@ -6,6 +6,7 @@ import threading
 import pytest
 from harness import wire
 from harness.postgres import PASSWORD
+from harness.proxy import SANITIZERS
 
 CONNECTIONS, AT_ONCE = 1000, 8
 VALGRIND = ("valgrind", "--quiet", "--leak-check=full", "--errors-for-leak-kinds=definite,indirect", "--show-leak-kinds=definite,indirect",
@@ -97,10 +98,11 @@ def one_client(proxy, database, tls, number):
 
 @pytest.mark.valgrind
 @pytest.mark.timeout(1200)
-def test_no_leak_after_a_thousand_connections(cluster, pgweir, authority):
+def test_no_leak_after_a_thousand_connections(cluster, pgweir, authority, workspace):
     database = cluster.create_database("create table t(i int); grant all on t to public")
     certificate, key = authority.issue("localhost")
-    proxy = pgweir(build="debug", runner=VALGRIND, http=True,
+    known = f"--suppressions={workspace.reachable(SANITIZERS / 'valgrind.supp')}"
+    proxy = pgweir(build="debug", runner=(*VALGRIND, known), http=True,
                    settings={"auth_type": "scram-sha-256", "default_pool_size": 5, "max_pinned": 0, "client_tls_sslmode": "allow",
                              "client_tls_cert_file": certificate, "client_tls_key_file": key})
     numbers, failures = itertools.count(), []
