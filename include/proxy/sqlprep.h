@@ -57,8 +57,8 @@ STAILQ_HEAD(mention_queue, mention);
 
 struct sqlname {
 	UT_hash_handle hh;       /* in client.sqlnames */
-	struct stmt_text *text;  /* owned reference */
-	struct stmt_text *inner; /* owned reference */
+	struct stmt_text *text;  /* owned reference, or NULL: only the backend of its client has it */
+	struct stmt_text *inner; /* owned reference or NULL with text */
 	uint64_t made_for;
 	uint32_t name_len;
 	char name[];
@@ -82,6 +82,7 @@ struct plain_stmts {
 	struct plain_queue lru;     /* least recently used first */
 	unsigned n, n_tentative;
 	struct mention_queue effects; /* owned: of the running segment, in order */
+	bool unknown;                 /* its client has made something there whose name we do not know */
 };
 
 /* --- the scan --- */
@@ -118,6 +119,7 @@ bool sqlprep_is_missing(const struct server *s, struct str message);
 void sqlprep_init_server(struct server *s);
 void sqlprep_doubt(struct server *s); /* any of its names may be gone */
 void sqlprep_doubt_name(struct server *s, struct str name);
+void sqlprep_note_left(struct server *s); /* a reset query ran behind its client: the same */
 void sqlprep_clear_server(struct server *s);
 void sqlprep_clear_client(struct client *c);
 void sqlprep_close(struct client *c, struct str name); /* Close of a name, answered here */

@@ -683,6 +683,7 @@ static void emit_plain(struct emit *e, const uint8_t *p, const struct segment_ms
 static void emit_large_parse(struct emit *e, const uint8_t *p, const struct segment_msg *m, uint16_t index)
 {
 	emit_plain(e, p, m, REQ_PARSE, index);
+	e->s->plain.unknown = true;
 	if (m->name.n)
 		return;
 	requests_at(&e->s->reqs, requests_len(&e->s->reqs) - 1)->flags |= REQF_UNNAMED;

@@ -298,7 +298,7 @@ static const struct segment_msg *duplicate(const struct client *c, const struct 
 {
 	for (unsigned i = 0; i < seg->n; i++) {
 		const struct segment_msg *m = &seg->msgs[i];
-		if (m->type == MSG_PARSE && m->name.n && sqlprep_meaning(c, m->name))
+		if (m->type == MSG_PARSE && m->name.n && (sqlprep_find(c, m->name) || sqlprep_meaning(c, m->name)))
 			return m;
 	}
 	return NULL;

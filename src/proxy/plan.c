@@ -130,8 +130,11 @@ static bool says_a_mode(const struct sql_begin *b)
 static bool answers_here(const struct client *c, const struct segment *seg)
 {
 	bool deferred = c->tx == CTX_DEFERRED;
-	if (seg->only_close || (seg->end == SEGMENT_SYNC && seg->n == 1))
+	if (seg->end == SEGMENT_SYNC && seg->n == 1)
 		return true;
+	/* Its backend may have statements that nobody else knows of. */
+	if (seg->only_close)
+		return !(c->pins & SQL_PIN_PREPARED);
 	if (!seg->single)
 		return false;
 	const struct sql_stmt *stmt = &shape_facts(seg->shape)->stmts[0];

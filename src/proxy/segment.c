@@ -278,7 +278,7 @@ static void add_named_by_sql(const struct scan *sc, struct str name, enum use us
 	const struct sqlname *n = name.n ? sqlprep_find(sc->c, name) : NULL;
 	if (name.n)
 		mention(sc, MENTION_USE, name); /* also to have nobody else's */
-	if (!n) {
+	if (!n || !n->inner) {
 		add_unknown(sc->seg);
 		return;
 	}

@@ -368,7 +368,7 @@ void server_reset_done(struct server *s)
 		s->sequences_of = unknown ? s->sequences_of : 0;
 		/* The query may have dropped the statements or not: each is closed before it is prepared again. */
 		server_stmts_doubt(&s->stmts);
-		sqlprep_doubt(s);
+		sqlprep_note_left(s);
 		server_stmts_set_unnamed(&s->stmts, &s->pool->worker->texts, NULL);
 	}
 	s->resetting = RESET_NOTHING;

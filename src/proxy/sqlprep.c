@@ -57,8 +57,8 @@ static bool name_add(struct client *c, const struct mention *m)
 	struct sqlname *n = mem_try_alloc(sizeof *n + m->name_len);
 	if (!n)
 		return false;
-	*n = (struct sqlname){ .text = stmt_text_ref(m->text),
-		               .inner = stmt_text_ref(m->inner),
+	*n = (struct sqlname){ .text = m->text ? stmt_text_ref(m->text) : NULL,
+		               .inner = m->text ? stmt_text_ref(m->inner) : NULL,
 		               .made_for = m->made_for,
 		               .name_len = m->name_len };
 	memcpy(n->name, m->name, m->name_len);
@@ -160,6 +160,7 @@ void sqlprep_doubt(struct server *s)
 static void plain_clear(struct server *s)
 {
 	struct plain_stmt *at;
+	s->plain.unknown = false;
 	while ((at = TAILQ_FIRST(&s->plain.lru)))
 		plain_remove(s, at);
 }
@@ -258,17 +259,38 @@ static void pin(struct server *s)
 		s->client->seg.pins |= SQL_PIN_PREPARED;
 }
 
+/* ... and of which we do not know the name: DEALLOCATE ALL is its only end. */
+static void pin_by_unknown(struct server *s)
+{
+	s->plain.unknown = true;
+	pin(s);
+}
+
+/* A name is gone.  Was it the last that only this backend has? */
+static void end_pin(struct server *s, struct client *c)
+{
+	const struct sqlname *n = c->sqlnames;
+	while (n && n->text)
+		n = n->hh.next;
+	if (n || s->plain.unknown)
+		return;
+	c->pins &= ~(uint32_t)SQL_PIN_PREPARED;
+	c->seg.pins &= ~(uint32_t)SQL_PIN_PREPARED;
+}
+
 static void on_prepared(struct server *s)
 {
 	struct mention *m = next_effect(s, MENTION_PREPARE);
 	if (!m) {
-		pin(s);
+		pin_by_unknown(s);
 		return;
 	}
 	struct plain_stmt *at = plain_add(s, (struct str){ m->name, m->name_len }, m->used_in);
 	if (at)
 		plain_set(s, at, m->text, true, m->made_for, false);
-	if (!at || !m->text || (s->client && !name_add(s->client, m)))
+	if (!at || (s->client && !name_add(s->client, m)))
+		pin_by_unknown(s);
+	else if (!m->text)
 		pin(s);
 	mention_free(texts_of(s), m);
 }
@@ -278,7 +300,7 @@ static void on_deallocated(struct server *s, enum mention_kind kind)
 	struct mention *m = next_effect(s, kind);
 	if (!m) {
 		sqlprep_doubt(s);
-		pin(s);
+		pin_by_unknown(s);
 		return;
 	}
 	struct str name = { m->name, m->name_len };
@@ -290,6 +312,7 @@ static void on_deallocated(struct server *s, enum mention_kind kind)
 			client_stmts_remove(&s->client->stmts, texts_of(s), parsed);
 		}
 		sqlprep_close(s->client, name);
+		end_pin(s, s->client);
 	}
 	mention_free(texts_of(s), m);
 }
@@ -361,6 +384,12 @@ bool sqlprep_is_missing(const struct server *s, struct str message)
 			return true;
 	}
 	return false;
+}
+
+void sqlprep_note_left(struct server *s)
+{
+	s->plain.unknown = false;
+	sqlprep_doubt(s);
 }
 
 void sqlprep_clear_server(struct server *s)

@@ -59,17 +59,27 @@ static void put_close(struct emit *e, struct str name)
 	msg_put_close(&e->ww, MSG_TARGET_STATEMENT, name);
 }
 
+/* A PREPARE of the client's that cannot be sent again. */
+static bool is_only_there(const struct client *c, const struct plain_stmt *at)
+{
+	const struct sqlname *n = sqlprep_find(c, name_of(at));
+	return n && !n->text;
+}
+
 static void make_room(struct emit *e)
 {
 	struct server *s = e->s;
 	int max = s->pool->du->config->max_prepared_statements;
-	struct plain_stmt *at = TAILQ_FIRST(&s->plain.lru);
-	for (unsigned n = s->plain.n; at && n >= (max > 0 ? (unsigned)max : 1u); n--) {
+	unsigned n = s->plain.n;
+	for (struct plain_stmt *at = TAILQ_FIRST(&s->plain.lru); at && n >= (max > 0 ? (unsigned)max : 1u);
+	     at = TAILQ_NEXT(at, lru)) {
 		if (at->used_in == e->c->segment_no)
 			return;
+		if (is_only_there(e->c, at))
+			continue;
 		put_close(e, name_of(at));
 		plain_set(s, at, NULL, false, 0, true);
-		at = TAILQ_NEXT(at, lru);
+		n--;
 	}
 }
 

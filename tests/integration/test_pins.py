@@ -1,7 +1,8 @@
 """State that keeps a client's backend: as long as it is there, and no longer."""
 import pytest
+from harness.metrics import read_metrics
 from harness.system import wait_until
-from harness.wire import extended, sync
+from harness.wire import close, extended, sync
 
 SCHEMA = """
 create table t(i int);
@@ -44,6 +45,9 @@ STATES = {
                                ("select count(*) from pg_locks where locktype = 'advisory'", "1"), "select unlocks()"),
     "channel": ("LISTEN", "listen c", ("select pg_listening_channels()", "c"), "unlisten c"),
     "all channels": ("LISTEN", "listen c", ("select pg_listening_channels()", "c"), "unlisten *"),
+    "statement": ("PREPARED", "prepare p as select 8; select 1", ("execute p", "8"), "deallocate p"),
+    "statement with a time": ("PREPARED", "prepare p as select 'now'::timestamptz > '2020-1-1'", ("execute p", "t"), "deallocate p"),
+    "all statements": ("PREPARED", "prepare p as select 8; select 1", ("execute p", "8"), "deallocate all"),
 }
 
 
@@ -90,6 +94,76 @@ def test_rule_e2_what_is_left_keeps_the_pin(proxy, database):
         assert pins(proxy) == ["ADVISORY_LOCK"]
         client.query("select pg_advisory_unlock(2)")
         is_free(proxy)
+
+
+def test_rule_e2_the_last_statement_of_its_own_ends_the_pin(proxy, database):
+    """By its name, in SQL or by Close, also in a transaction that rolls back; statements that every backend can be given do not count."""
+    with proxy.connect(database=database) as client:
+        client.query("prepare everywhere as select 1")
+        client.query("prepare p as select 'p'; prepare q as select 'q'; prepare r as select 'r'")
+        client.query("deallocate p")
+        assert pins(proxy) == ["PREPARED"]
+        client.send(close("S", "q"), sync())
+        assert client.brief_until_ready() == ["3", "Z I"]
+        assert client.value("execute r") == "r"
+        assert client.query("execute q", check=False).sqlstate == "26000"
+        assert pins(proxy) == ["PREPARED"]
+        client.query("begin; deallocate r; rollback")
+        is_free(proxy)
+        assert client.value("execute everywhere") == "1"
+        assert client.query("execute r", check=False).sqlstate == "26000"
+        client.query("prepare p as select 'p'; deallocate p")
+        assert not pins(proxy)
+
+
+def test_rule_e2_what_only_one_backend_has_is_not_closed_there(pgweir, database):
+    """max_prepared_statements bounds what can be made again."""
+    proxy = pgweir(settings={"default_pool_size": 1, "workers": 1, "route": "primary", "max_prepared_statements": 2})
+    with proxy.connect(database=database) as client:
+        for name in "abcd":
+            client.query(f"prepare {name} as select '{name}'")
+        proxy.admin("RECONNECT")
+        client.query("prepare own as select 'own'; select 1")
+        assert [client.value(f"execute {name}") for name in ("a", "own", "b", "c", "d", "own")] == ["a", "own", "b", "c", "d", "own"]
+
+
+# Every reason of SHOW PINS: what makes it, and what ends it by the end of that transaction or the next; None: it is the session's.
+KINDS = {
+    "SETTING": None, "RESETS": None, "ROLE": None,  # followed, and no reason to keep a backend unless it cannot be asked
+    "CUSTOM": ("select set_config('app.' || 'x', 'v', false)", None),
+    "PREPARED": ("prepare p as select 8; select 1", ["deallocate p"]),
+    "LISTEN": ("listen c", ["unlisten c"]),
+    "TEMP": ("create temp table x(i int)", ["drop table x"]),
+    "HOLD_CURSOR": ("begin; declare c cursor with hold for select 7; commit", ["close c"]),
+    "ADVISORY_LOCK": ("select pg_advisory_lock(7)", ["select pg_advisory_unlock(7)"]),
+    "LOADED": ("load 'auto_explain'", None),  # nothing unloads a library
+    "SETSEED": ("select setseed(0.5)", None),  # the numbers that follow are the session's
+    "SEQUENCE": ("insert into made (note) values ('x')", ["select 1"]),
+    "UNKNOWN": ("do $$ begin execute 'select 1'; end $$", None),
+}
+
+
+def test_rule_e2_each_kind_of_pin(pgweir, database):
+    """Each is shown by SHOW PINS and by the metrics with its reason and age, and has its end there, or is the session's."""
+    proxy = pgweir(settings={"default_pool_size": 1, "max_pinned": 5, "workers": 1, "route": "primary"}, http=True)
+    metrics = read_metrics(proxy)
+    assert {dict(labels)["reason"] for name, labels in metrics.samples if name == "pgweir_pins_total"} == set(KINDS)
+    with proxy.connect(database=database) as client:
+        client.query("select lastval()", check=False)
+    for kind, (makes, ends) in [(kind, how) for kind, how in KINDS.items() if how]:
+        with proxy.connect(database=database) as client:
+            client.query(makes)
+            (row,) = proxy.admin("show pins")
+            assert kind in row["reasons"].split(",") and int(row["age"]) >= 0, (kind, row)
+            assert read_metrics(proxy).value("pgweir_pinned_clients", reason=kind) == 1
+            wait_until(lambda kind=kind: read_metrics(proxy).value("pgweir_pin_age_seconds", reason=kind) > 0, f"{kind} has an age")
+            for sql in ends or ["discard all"]:
+                client.query(sql)
+            if ends:
+                wait_until(lambda kind=kind: not pins(proxy), f"{kind} has ended")
+            else:
+                assert kind in pins(proxy)[0]
+        wait_until(lambda kind=kind: not pins(proxy), f"{kind} has ended with its client")
 
 
 def test_rule_e5_no_backend_with_a_temporary_schema_is_used_again(cluster, proxy, database):
