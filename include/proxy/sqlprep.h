@@ -102,6 +102,9 @@ bool sqlprep_put_names(struct emit *e, const struct segment *seg);
 bool sqlprep_put_name(struct emit *e, struct str name); /* one name; the same */
 /* PREPARE has made the name for the client, and the backend has it not, or another one. */
 bool sqlprep_lacks_name(const struct client *c, const struct server *s, struct str name);
+/* In a failed transaction: a Bind of such a name is answered by its number of values being wrong.  False: it is right,
+ * or cannot be told. */
+bool sqlprep_put_stand_in(struct emit *e, struct str name, unsigned n_values);
 /* What the segment will have done once the server says so; takes the mentions. */
 void sqlprep_expect(struct emit *e, struct segment *seg);
 /* A Parse of the client's is about to be put under its own name. */

@@ -555,12 +555,23 @@ static bool put_checks(struct emit *e, const struct segment *seg)
 	return asks;
 }
 
+/* A Bind with the wrong number of values, of a name that the backend cannot be given now. */
+static bool put_stand_in(struct emit *e, const uint8_t *p, const struct segment_msg *m, size_t whole_len)
+{
+	struct msg_bind_rest rest;
+	return !m->text && m->name.n && e->s->tx == MSG_TX_FAILED && whole_len == m->len &&
+	       sqlprep_lacks_name(e->c, e->s, m->name) &&
+	       msg_parse_bind_rest(p + m->off + m->rest, m->len - m->rest, &rest) &&
+	       sqlprep_put_stand_in(e, m->name, rest.value_count);
+}
+
 static void emit_bind(struct emit *e, const uint8_t *p, const struct segment *seg, unsigned i, uint16_t index,
                       bool repeated)
 {
 	const struct segment_msg *m = &seg->msgs[i];
 	size_t whole_len = seg->end == SEGMENT_LARGE && i + 1 == seg->n ? seg->large_len : m->len;
-	prepare_for(e, m);
+	if (!put_stand_in(e, p, m, whole_len))
+		prepare_for(e, m);
 	uint64_t relied_on = columns_relied_on(e->c, seg, i), columns = relied_on ? columns_of(e, m) : 0;
 	bool outdated = columns && columns != relied_on && e->s->tx != MSG_TX_FAILED;
 	struct request *r = push(e, REQ_BIND, (repeated ? REQF_SWALLOW : 0u) | (outdated ? REQF_OUTDATED : 0u));

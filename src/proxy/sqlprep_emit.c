@@ -11,6 +11,7 @@
 #include "proxy/pool.h"
 #include "proxy/segment.h"
 #include "proxy/server.h"
+#include "sql/prepared.h"
 #include "sql/shapes.h"
 #include "sqlprep_priv.h"
 #include "wire/msg.h"
@@ -115,6 +116,33 @@ bool sqlprep_put_name(struct emit *e, struct str name)
 		put_statement(e, name, m);
 	plain_set(s, at, m.text, m.from_sql, emit_settings(e->c), true);
 	return m.text != NULL;
+}
+
+/* PostgreSQL counts the values before it says that the transaction has failed.  What may be parsed there and wants as
+ * many as the client's statement has its error; it is never bound, because then one could run it. */
+bool sqlprep_put_stand_in(struct emit *e, struct str name, unsigned n_values)
+{
+	enum { MOST = 64, OID_TEXT = 25 };
+	uint32_t oids[MOST];
+	const struct sqlname *n = sqlprep_find(e->c, name);
+	unsigned wants =
+	    n && n->text ? sql_prepared_params(stmt_text_sql(n->text), e->c->sql_options.std_strings) : n_values;
+	if (wants == n_values || wants > MOST)
+		return false;
+	struct plain_stmt *at = plain_find(&e->s->plain, name);
+	if (at)
+		put_close(e, name);
+	at = plain_add(e->s, name, e->c->segment_no);
+	if (!at) {
+		e->failed = true;
+		return true;
+	}
+	for (unsigned i = 0; i < wants; i++)
+		oids[i] = OID_TEXT;
+	emit_push(e, REQ_PARSE, REQF_SWALLOW);
+	msg_put_parse(&e->ww, name, STR("ROLLBACK"), oids, wants);
+	plain_set(e->s, at, NULL, false, 0, true);
+	return true;
 }
 
 void sqlprep_expect_parse(struct emit *e, struct str name, struct stmt_text *text)

@@ -183,6 +183,17 @@ def test_names_of_sql_in_the_protocol(cluster, narrow, database, twin):
     ])
 
 
+def test_a_failed_transaction_counts_values(cluster, narrow, database, twin):
+    """Also of a name that the backend has not got and cannot be given: too few or too many are 08P01, the right number 25P02."""
+    program = [("a", "prepare p(int, int) as select $1 + $2"), ("a", "prepare q as select 'a'"), ("a", "prepare r as select $1::text || $2"),
+               ("b", "prepare p as select 'b'"), ("b", "prepare q as select 'b'"), ("b", "prepare r as select 'b'")]
+    for name, counts in (("p", (0, 1, 2, 3)), ("q", (0, 1)), ("r", (1, 2, 3))):
+        for n in counts:
+            program += [("b", f"execute {name}"), ("a", "begin"), ("a", "select 1/0"),
+                        ("a", [bind("", name, ["1"] * n), execute(), sync()]), ("a", [describe("S", name), sync()]), ("a", "rollback")]
+    same(cluster, narrow, database, twin, [*program, ("b", "execute p"), ("a", "execute p(1, 2)"), ("a", "execute q"), ("b", "execute r")])
+
+
 def test_pipelines(cluster, narrow, database, twin):
     same(cluster, narrow, database, twin, [
         ("a", "prepare p as select 'a'"),

@@ -333,6 +333,22 @@ static void test_prepared_statement(void **state)
 		assert_true(str_eq(sql_prepared_statement(str_of(rows[i].sql), true), str_of(rows[i].inner)));
 }
 
+static void test_prepared_params(void **state)
+{
+	static const struct {
+		const char *sql;
+		unsigned n;
+	} rows[] = { { "prepare p as select 1", 0 },
+		     { "prepare p as select $2::int, $1::int, '$9'", 2 },
+		     { "prepare p (numeric(10, 2), \"as\", int[]) as select $1", 3 },
+		     { "prepare p (int) as select $1, f(2, 3)", 1 },
+		     { "prepare p as select $12 /* $13 */", 12 },
+		     { "prepare p", 0 } };
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++)
+		assert_int_equal(sql_prepared_params(str_of(rows[i].sql), true), rows[i].n);
+}
+
 static void test_rule_c1_transaction_time(void **state)
 {
 	static const char *const yes[] = { "select now()",
@@ -726,6 +742,7 @@ int main(void)
 		cmocka_unit_test(test_flags),
 		cmocka_unit_test(test_prepared_names),
 		cmocka_unit_test(test_prepared_statement),
+		cmocka_unit_test(test_prepared_params),
 		cmocka_unit_test(test_rule_c1_transaction_time),
 		cmocka_unit_test(test_rule_d3_fixed_result),
 		cmocka_unit_test(test_literal_sensitive),
