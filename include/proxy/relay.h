@@ -32,6 +32,8 @@ void relay_link(struct client *c, struct server *s);
 void relay_unlink(struct client *c);
 /* The client gives up a server that it would keep beyond the transaction. */
 void relay_forget_kept(struct client *c, const struct server *s);
+/* Its server goes back to the pool, which rolls back what is open there. */
+void relay_give_back(struct client *c);
 
 /* Looks at the next segment of an idle client. True: it was answered, look again. */
 bool relay_next_segment(struct client *c);

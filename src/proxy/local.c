@@ -158,6 +158,14 @@ static struct answer perform(struct client *c, const struct segment *seg)
 		a.tag = "UNLISTEN";
 		listens_end_one(c, stmt->name);
 		break;
+	case SQL_PREPARE_TRANSACTION:
+		a.tag = "ROLLBACK"; /* it has failed: on a standby, or with its server */
+		if (c->srv)
+			relay_give_back(c);
+		local_forget_transaction(c, false);
+		c->worker->stats.total.xacts++;
+		c->du->stats.xacts++;
+		break;
 	case SQL_DISCARD_ALL:
 		a.tag = "DISCARD ALL";
 		if (c->listens)

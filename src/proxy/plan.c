@@ -170,7 +170,8 @@ static void plan_lost(const struct client *c, const struct segment *seg, struct 
 		plan->action = PLAN_LOCAL;
 		return;
 	}
-	if (seg->single && (verb_of(seg) == SQL_ROLLBACK || (verb_of(seg) == SQL_COMMIT && !c->fail_next)) &&
+	bool commits = seg->single && (verb_of(seg) == SQL_COMMIT || verb_of(seg) == SQL_PREPARE_TRANSACTION);
+	if (seg->single && (verb_of(seg) == SQL_ROLLBACK || (commits && !c->fail_next)) &&
 	    !shape_facts(seg->shape)->stmts[0].chain) {
 		plan->action = PLAN_LOCAL;
 		return;
@@ -350,10 +351,21 @@ static void plan_on_standby(const struct client *c, const struct segment *seg, s
 		plan_off_replica(c, seg, plan);
 }
 
+/* PostgreSQL answers ROLLBACK to PREPARE TRANSACTION in a failed transaction; a standby, that it cannot do this. */
+static bool prepares_what_failed(const struct client *c, const struct segment *seg)
+{
+	return c->tx == CTX_FAILED && c->txf.on_standby && !c->pins && c->du->pool_mode != POOL_MODE_SESSION &&
+	       seg->single && verb_of(seg) == SQL_PREPARE_TRANSACTION;
+}
+
 static void plan_in_tx(const struct client *c, const struct segment *seg, struct plan *plan)
 {
 	plan->action = PLAN_CONTINUE;
 	plan->reason = REASON_IN_TRANSACTION;
+	if (prepares_what_failed(c, seg)) {
+		plan->action = PLAN_LOCAL;
+		return;
+	}
 	bool here = (seg->flags & SQL_F_LOCAL_SETTING) || shows_own_name(c, seg);
 	if (here && seg->single && c->tx == CTX_OPEN) {
 		plan->action = PLAN_LOCAL;

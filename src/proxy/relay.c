@@ -100,6 +100,14 @@ void relay_forget_kept(struct client *c, const struct server *s)
 
 static bool keeps_servers(const struct client *c) { return c->pins || c->du->pool_mode == POOL_MODE_SESSION; }
 
+void relay_give_back(struct client *c)
+{
+	struct server *s = c->srv;
+	relay_forget_kept(c, s);
+	relay_unlink(c);
+	server_release(s);
+}
+
 /* The transaction is over: the server goes back, or stays with a client that may not let go of it. */
 static void let_go(struct client *c)
 {
@@ -113,9 +121,7 @@ static void let_go(struct client *c)
 		watch_kept(c, true);
 		return;
 	}
-	relay_forget_kept(c, s);
-	relay_unlink(c);
-	server_release(s);
+	relay_give_back(c);
 }
 
 /* --- asking for a server --- */

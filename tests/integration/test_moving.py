@@ -26,6 +26,8 @@ SCRIPTS = {
     "a cursor": ["begin", READ, "declare c cursor for select i from t order by i", "fetch 1 from c", "fetch 1 from c", "close c", "commit"],
     "an error of a read": ["begin", READ, "select 1/0", READ, "commit", READ],
     "an error of a name": ["begin", READ, "select * from nowhere", READ, "rollback"],
+    "an error, then prepared": ["begin", READ, "select 1/0", "prepare transaction 'x'", READ],
+    "an error of read only, then prepared": ["begin read only", READ, "select 1/0", "prepare transaction 'x'", READ],
     "an error of a write": ["begin", READ, "insert into t values (1)", READ, "end"],
     "isolation too late": ["begin", READ, "set transaction isolation level serializable", "rollback"],
     "isolation too late, behind a savepoint": ["begin", READ, "savepoint a", "set transaction isolation level repeatable read", "rollback"],
