@@ -21,6 +21,7 @@
 #include <sys/queue.h>
 #include "base/check.h"
 #include "base/rules.h"
+#include "cluster/history.h"
 #include "io/loop.h"
 #include "io/net.h"
 
@@ -93,6 +94,8 @@ struct cluster {
 	 * unchanged. */
 	_Atomic uint32_t sample_turn, sample_timeline;
 	_Atomic uint64_t sample_round, sample_lsn, sample_system;
+	_Atomic uint32_t past_timeline[HISTORY_MAX];
+	_Atomic uint64_t past_lsn[HISTORY_MAX];
 	_Atomic bool serving;     /* the monitor works on that, and will look at both again before it stops */
 	_Atomic bool woken;       /* the monitor has been told and has not looked yet */
 	struct loop_msg wake;     /* the monitor's; posted at most once at a time */
@@ -163,6 +166,7 @@ void cluster_want_round(struct cluster *c, uint64_t need_round, uint64_t until_u
 struct cluster_sample {
 	uint64_t round, lsn, system_identifier;
 	uint32_t timeline;
+	struct wal_past past[HISTORY_MAX]; /* what it has of older timelines */
 };
 struct cluster_sample cluster_last_sample(struct cluster *c);
 /* Somebody waits for a sample of a round newer than `round`, whether or not there are standbys. */

@@ -87,6 +87,7 @@ struct mon_host {
 	bool other_dbname; /* monitor_dbname does not exist there: the database's own is tried */
 	struct mon_facts facts;
 	struct mon_recovered recovered;
+	struct wal_followed followed; /* as a standby */
 	/* B1, of a standby: commits that it shows and the primary did not in the snapshot of early_round, seen at
 	 * early_since_us. */
 	struct early_ids early;
@@ -109,6 +110,7 @@ struct mon_cluster {
 	enum role_verdict verdict;
 	struct mon_host *primary;      /* NULL or in hosts */
 	struct mon_host *last_primary; /* NULL until there was one */
+	struct wal_history history;    /* the primary's */
 	struct wal_rounds rounds;
 	struct round_pace pace;
 	uint64_t nudged_us, nudged_round;

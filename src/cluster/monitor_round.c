@@ -11,6 +11,7 @@
 #include "monitor_priv.h"
 
 #include <inttypes.h>
+#include <string.h>
 #include "base/log.h"
 #include "base/rules.h"
 
@@ -101,6 +102,8 @@ void mon_on_replay(struct mon_host *h, bool has_replay, uint64_t replay, uint32_
 	struct mon_cluster *mc = h->mc;
 	struct standby_reply reply = { .has_replay = has_replay, .replay = replay, .sent_round = h->sent_round };
 	uint64_t before = h->standby->fresh_round;
+	if (has_replay)
+		history_look(&h->followed, timeline, replay);
 	if (timeline != h->standby->timeline)
 		standby_set_timelines(h->standby, timeline, h->standby->primary_timeline, cluster_round(mc->c));
 	bool fresher = standby_on_poll(h->standby, &mc->rounds, &reply, now_us);
@@ -129,10 +132,13 @@ void mon_on_sample(struct mon_host *h, uint64_t insert, uint64_t flush, uint64_t
 	if (h != mc->primary)
 		return;
 	wal_rounds_add(&mc->rounds, &r);
-	cluster_publish_sample(mc->c, &(struct cluster_sample){ .round = r.round,
-	                                                        .lsn = r.target,
-	                                                        .system_identifier = h->facts.system_identifier,
-	                                                        .timeline = h->facts.timeline });
+	struct cluster_sample sample = { .round = r.round,
+		                         .lsn = r.target,
+		                         .system_identifier = h->facts.system_identifier,
+		                         .timeline = h->facts.timeline };
+	if (mc->history.timeline == sample.timeline)
+		memcpy(sample.past, mc->history.past, sizeof sample.past);
+	cluster_publish_sample(mc->c, &sample);
 	news = atomic_load_explicit(&mc->c->want_sample_until_us, memory_order_seq_cst) > now_us;
 	for (unsigned i = 0; i < mc->c->n_hosts; i++) {
 		struct mon_host *s = &mc->hosts[i];
@@ -202,6 +208,7 @@ static void adopt_primary(struct mon_cluster *mc, struct mon_host *primary, uint
 	if (!primary)
 		return;
 	mc->last_primary = primary;
+	history_go_on(&mc->history, primary->facts.timeline, &primary->followed.proved);
 	if (another) {
 		mc->rounds.n = 0;
 		cluster_publish_sample(mc->c, &(struct cluster_sample){ 0 });

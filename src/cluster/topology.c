@@ -228,6 +228,10 @@ void cluster_publish_sample(struct cluster *c, const struct cluster_sample *samp
 	atomic_store_explicit(&c->sample_lsn, sample->lsn, memory_order_seq_cst);
 	atomic_store_explicit(&c->sample_system, sample->system_identifier, memory_order_seq_cst);
 	atomic_store_explicit(&c->sample_timeline, sample->timeline, memory_order_seq_cst);
+	for (unsigned i = 0; i < HISTORY_MAX; i++) {
+		atomic_store_explicit(&c->past_timeline[i], sample->past[i].timeline, memory_order_seq_cst);
+		atomic_store_explicit(&c->past_lsn[i], sample->past[i].lsn, memory_order_seq_cst);
+	}
 	atomic_fetch_add_explicit(&c->sample_turn, 1, memory_order_seq_cst);
 }
 
@@ -241,6 +245,10 @@ struct cluster_sample cluster_last_sample(struct cluster *c)
 		s.lsn = atomic_load_explicit(&c->sample_lsn, memory_order_seq_cst);
 		s.system_identifier = atomic_load_explicit(&c->sample_system, memory_order_seq_cst);
 		s.timeline = atomic_load_explicit(&c->sample_timeline, memory_order_seq_cst);
+		for (unsigned i = 0; i < HISTORY_MAX; i++) {
+			s.past[i].timeline = atomic_load_explicit(&c->past_timeline[i], memory_order_seq_cst);
+			s.past[i].lsn = atomic_load_explicit(&c->past_lsn[i], memory_order_seq_cst);
+		}
 	} while (turn % 2 || turn != atomic_load_explicit(&c->sample_turn, memory_order_seq_cst));
 	return s;
 }

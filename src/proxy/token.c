@@ -2,8 +2,8 @@
  *
  * A token that was taken is turned into a round at once: that of a sample which is at the token's position or behind
  * it. Any standby that has proved this round has replayed the token's position.  So nothing of it remains in the path
- * of a read.  A position of an older timeline than the primary's counts as reached: what a promotion has lost is lost.
- */
+ * of a read.  A position of an older timeline than the primary's counts when the primary is known to have it
+ * (cluster/history.h): what was written to a primary that was lost may be lost with it. */
 #include "proxy/token.h"
 
 #include <inttypes.h>
@@ -96,7 +96,11 @@ static enum causal_look look_at_set(struct client *c, const char *value, struct 
 		return wait_or(c, cluster_round(cl), err);
 	if (t.system_identifier != sample.system_identifier)
 		return bad(err, "It is of another database cluster.");
-	if (t.timeline < sample.timeline || (t.timeline == sample.timeline && t.lsn <= sample.lsn))
+	if (t.timeline < sample.timeline)
+		return history_has(sample.past, t.timeline, t.lsn)
+		           ? CAUSAL_READY
+		           : bad(err, "It is of an older timeline, and the primary is not known to have its position.");
+	if (t.timeline == sample.timeline && t.lsn <= sample.lsn)
 		return CAUSAL_READY;
 	/* It may be newer than the sample, but not than one that is taken from now on. */
 	if (c->awaits != AWAIT_SAMPLE || sample.round <= c->need_round)

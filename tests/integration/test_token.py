@@ -112,15 +112,31 @@ def test_a_bad_token_is_refused(pair):
         reader.query(f"set pgweir.causal_token = '{token}'")
 
 
+def wait_for_looks(node, times=3):
+    """Until both monitors have looked at it so often from now on."""
+    mark = node.mark()
+
+    def looks():
+        counts = {}
+        for line in node.log_lines(mark):
+            if line.prepared_name == "pgweir_probe":
+                counts[line.pid] = counts.get(line.pid, 0) + 1
+        return [n for n in counts.values() if n >= times]
+    wait_until(lambda: len(looks()) >= 2, "both monitors have looked at it")
+
+
 def test_tokens_across_a_promotion(pair):
-    """A token of the old timeline holds at the new primary; one that asks for what only a primary can tell waits for one."""
+    """A token of the old timeline holds at the new primary, which is known to have replayed it; one that asks for what only a primary can
+    tell waits for one."""
     cluster, database, here, there = pair
     there.reload(failover_timeout="2s")
     with here.connect(database=database) as writer, there.connect(database=database) as reader:
         writer.query("insert into t values (1)")
         token = writer.value("show pgweir.causal_token")
         system, timeline, _ = token.split(":")
+        writer.query("insert into t values (0)")  # what is committed behind the token's position is replayed behind it
         cluster.settle()
+        wait_for_looks(cluster.standby)
         mark = there.mark()
         cluster.primary.kill()
         there.wait_for_log("no primary", mark)
@@ -134,3 +150,23 @@ def test_tokens_across_a_promotion(pair):
         for position, at_least in ((token, 1), (newer, 2)):
             reader.query(f"set pgweir.causal_token = '{position}'")
             assert int(reader.value(READ)) >= at_least
+
+
+def test_a_token_of_what_a_promotion_has_lost_is_refused(pair):
+    """Nothing of it is there to be read: to say that it has been reached would be to read the past."""
+    cluster, database, here, there = pair
+    with here.connect(database=database) as writer, there.connect(database=database) as reader:
+        standby = cluster.standby
+        standby.stop()
+        writer.query("insert into t values (1)")
+        token = writer.value("show pgweir.causal_token")
+        cluster.primary.kill()
+        standby.start()
+        standby.promote()
+        cluster.switch_primary(standby)
+        writer.query("insert into t values (-1)")
+        newer = writer.value("show pgweir.causal_token")
+        result = reader.query(f"set pgweir.causal_token = '{token}'", check=False)
+        assert result.sqlstate == "22023" and "older timeline" in result.errors[0]["D"]
+        reader.query(f"set pgweir.causal_token = '{newer}'")
+        assert reader.value(READ) == "0"
