@@ -9,7 +9,7 @@
  * used.  Each is one short-lived connection with one REPEATABLE READ READ ONLY transaction on the primary: a lasting
  * one would be in the way of DROP DATABASE.  DDL that does not pass through this process is therefore seen at the next
  * load; until then it is unknown here (documented).  Databases that cannot be read have no facts; tried again with
- * back-off.
+ * back-off, and at once when the primary is another.
  *
  * A struct dbfacts lives for the process's life. */
 #ifndef CLUSTER_DBFACTS_H
@@ -84,5 +84,18 @@ enum ddl_kind { DDL_PLAIN, DDL_OF_CODE }; /* DDL_OF_CODE: what other statements 
 void dbfacts_note_ddl(struct dbfacts *f, enum ddl_kind kind);
 /* False: a function, trigger or the like may not be what the newest catalog says. */
 bool dbfacts_code_is_proved(const struct dbfacts *f);
+
+/* --- when to load: the loader's; no clock, nothing else is looked at --- */
+
+struct load_history {
+	uint64_t begun_us;   /* when the last load began; 0: none has */
+	uint64_t asked_us;   /* when the first DDL since then was noticed; 0: none */
+	unsigned failures;   /* in a row */
+	uint32_t role_epoch; /* the cluster's as the last load began */
+};
+/* Something is unproved: when the next load begins. */
+uint64_t dbfacts_next_load(struct load_history *h, uint32_t role_epoch, uint64_t now_us);
+/* A load has failed: how long to wait if nobody asks. */
+uint64_t dbfacts_retry_in(struct load_history *h, uint32_t role_epoch);
 
 #endif

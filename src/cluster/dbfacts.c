@@ -39,14 +39,13 @@ struct dbfacts_loader {
 	struct loop_timer timer;         /* for the next load; while idle it always runs once there was one */
 	struct catalog_builder *builder; /* owned; NULL while not loading */
 	unsigned step;
-	uint32_t no; /* of this load */
+	uint32_t no;             /* of this load */
+	const struct host *host; /* of the last load; borrowed, only ever compared */
 	uint64_t found_hash,
-	    defaults_hash;  /* E7: of pg_db_role_setting, in this load and in the last one that ended well */
-	uint64_t seq;       /* ddl_seq as this load began */
-	uint64_t begun_us;  /* when the last load began */
+	    defaults_hash; /* E7: of pg_db_role_setting, in this load and in the last one that ended well */
+	uint64_t seq;      /* ddl_seq as this load began */
+	struct load_history history;
 	uint64_t hushed_us; /* since when it is put off; 0: it is not */
-	uint64_t asked_us;  /* when the first DDL since then was noticed; 0 none */
-	unsigned failures;
 	char logged[256];
 };
 
@@ -70,6 +69,7 @@ static const char role_settings_sql[] =
 static void on_wake(struct loop *loop, struct loop_msg *msg);
 static void on_timer(struct loop_timer *timer);
 static void begin_load(struct dbfacts_loader *l);
+static void end_load(struct dbfacts_loader *l);
 
 /* --- any thread --- */
 
@@ -279,24 +279,43 @@ static void schedule(struct dbfacts_loader *l, uint64_t at_us, uint64_t now_us)
 	loop_timer_start(&l->timer, at_us > now_us ? at_us - now_us : 0);
 }
 
+/* What has failed at a server that was the primary says nothing of the one that is it now. */
+static void forget_other_primary(struct load_history *h, uint32_t role_epoch)
+{
+	if (h->role_epoch != role_epoch)
+		h->failures = 0;
+}
+
+uint64_t dbfacts_next_load(struct load_history *h, uint32_t role_epoch, uint64_t now_us)
+{
+	forget_other_primary(h, role_epoch);
+	if (h->failures > 0)
+		return h->begun_us + RETRY_MIN_US; /* somebody asks again: try, but not in a loop */
+	if (h->begun_us == 0)
+		return now_us;
+	if (h->asked_us == 0)
+		h->asked_us = now_us;
+	uint64_t at_us = now_us + DDL_QUIET_US;
+	if (at_us > h->asked_us + DDL_GAP_US)
+		at_us = h->asked_us + DDL_GAP_US;
+	return at_us < h->begun_us + DDL_GAP_US ? h->begun_us + DDL_GAP_US : at_us;
+}
+
+uint64_t dbfacts_retry_in(struct load_history *h, uint32_t role_epoch)
+{
+	uint64_t delay_us = RETRY_MIN_US << (h->failures < 6 ? h->failures : 6);
+	h->failures++;
+	forget_other_primary(h, role_epoch);
+	if (h->failures == 0)
+		return DDL_GAP_US;
+	return delay_us < RETRY_MAX_US ? delay_us : RETRY_MAX_US;
+}
+
 /* Something is unproved: when does the next load begin? */
 static void plan_load(struct dbfacts_loader *l, uint64_t now_us)
 {
-	uint64_t at_us = now_us;
 	atomic_store_explicit(&l->f->used, true, memory_order_seq_cst);
-	if (l->failures > 0) {
-		/* Somebody asks again: try, but not in a loop. */
-		at_us = l->begun_us + RETRY_MIN_US;
-	} else if (l->begun_us > 0) {
-		if (l->asked_us == 0)
-			l->asked_us = now_us;
-		at_us = now_us + DDL_QUIET_US;
-		if (at_us > l->asked_us + DDL_GAP_US)
-			at_us = l->asked_us + DDL_GAP_US;
-		if (at_us < l->begun_us + DDL_GAP_US)
-			at_us = l->begun_us + DDL_GAP_US;
-	}
-	schedule(l, at_us, now_us);
+	schedule(l, dbfacts_next_load(&l->history, cluster_role_epoch(l->f->cluster), now_us), now_us);
 }
 
 static void on_wake(struct loop *loop, struct loop_msg *msg)
@@ -312,6 +331,8 @@ static void on_wake(struct loop *loop, struct loop_msg *msg)
 			return; /* the monitor is being stopped */
 		loop_timer_init(&l->timer, loop, on_timer);
 	}
+	if (l->state == LOADER_LOADING && l->host != cluster_primary(f->cluster))
+		end_load(l); /* it would wait for a server that may not answer any more */
 	if (l->state == LOADER_IDLE && !dbfacts_is_proved(f))
 		plan_load(l, mono_now_us());
 }
@@ -351,14 +372,12 @@ static void retry_later(struct dbfacts_loader *l, uint64_t delay_us)
 
 static void fail_load(struct dbfacts_loader *l, const char *why)
 {
-	uint64_t delay_us = RETRY_MIN_US << (l->failures < 6 ? l->failures : 6);
-	l->failures++;
 	if (strcmp(l->logged, why) != 0) {
 		str_copy(l->logged, sizeof l->logged, str_of(why));
 		log_warning(NULL, "facts of database \"%s\" could not be loaded, its statements go to the primary: %s",
 		            l->f->dbname, why);
 	}
-	retry_later(l, delay_us < RETRY_MAX_US ? delay_us : RETRY_MAX_US);
+	retry_later(l, dbfacts_retry_in(&l->history, cluster_role_epoch(l->f->cluster)));
 }
 
 static void publish(struct dbfacts_loader *l, struct catalog *fresh)
@@ -384,11 +403,11 @@ static void finish_load(struct dbfacts_loader *l)
 	l->builder = NULL;
 	publish(l, fresh);
 	note_end_of_load(l);
-	if (l->failures > 0 || l->logged[0])
+	if (l->logged[0])
 		log_info(NULL, "facts of database \"%s\" are loaded again", l->f->dbname);
 	log_debug(NULL, "facts of database \"%s\": version %" PRIu64 ", loaded in %" PRIu64 " us", l->f->dbname,
-	          atomic_load(&l->f->version), now_us - l->begun_us);
-	l->failures = 0;
+	          atomic_load(&l->f->version), now_us - l->history.begun_us);
+	l->history.failures = 0;
 	l->logged[0] = '\0';
 	end_load(l);
 	if (dbfacts_is_proved(l->f))
@@ -546,9 +565,11 @@ static void begin_load(struct dbfacts_loader *l)
 		return;
 	}
 	l->state = LOADER_LOADING;
-	l->begun_us = now_us;
+	l->host = h;
+	l->history.role_epoch = cluster_role_epoch(f->cluster);
+	l->history.begun_us = now_us;
 	l->no = atomic_fetch_add(&f->loads_begun, 1) + 1;
-	l->asked_us = 0;
+	l->history.asked_us = 0;
 	dbconn_init(&l->conn, m->loop, &ops);
 	bool opened = dbfacts_connect(f, m, h, &l->conn, settings, now_us + CONNECT_DEADLINE_US);
 	if (opened)
