@@ -49,6 +49,16 @@ static inline bool limit_take(_Atomic int *n, int most)
 	atomic_fetch_sub(n, 1);
 	return false;
 }
+/* One less, if there are more than `keep`: of two who see one too many at the same moment, one takes it away. */
+static inline bool limit_give_surplus(_Atomic int *n, int keep)
+{
+	int now = atomic_load(n);
+	while (now > keep) {
+		if (atomic_compare_exchange_weak(n, &now, now - 1))
+			return true;
+	}
+	return false;
+}
 static inline bool limit_is_reached(const struct limit *l, int most)
 {
 	return most > 0 && atomic_load_explicit(&l->n, memory_order_relaxed) >= most;

@@ -159,6 +159,7 @@ struct server {
 	bool news;              /* status may differ from what the client has been told (E6) */
 	bool is_replica;        /* in_hot_standby as last reported (PostgreSQL 14 and newer) */
 	bool pinned;            /* counts against max_pinned instead of the pool's size */
+	bool surplus;           /* is being closed as one too many: counts in neither any more */
 	bool dedicated;         /* for one replication client only: passes bytes, never pooled (G4) */
 	uint32_t address_epoch; /* of its host at connect */
 	uint32_t conn_epoch;    /* pool->conn_epoch at connect: RECONNECT raises the pool's */

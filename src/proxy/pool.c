@@ -830,7 +830,8 @@ void pool_on_server_gone(struct server *s)
 
 void pool_uncount(struct server *s)
 {
-	atomic_fetch_sub(s->pinned ? &s->budget->pinned : &s->budget->connections, 1);
+	if (!s->surplus)
+		atomic_fetch_sub(s->pinned ? &s->budget->pinned : &s->budget->connections, 1);
 	limit_give_back(s->user_servers);
 	limit_give_back(s->db_servers);
 	limit_unref(s->user_servers);
@@ -863,6 +864,13 @@ static int connections(const struct pool *p)
 	return atomic_load_explicit(&p->budget->connections, memory_order_relaxed);
 }
 
+/* An idle one is not pinned. */
+static bool is_one_too_many(struct server *s, int keep)
+{
+	s->surplus = limit_give_surplus(&s->budget->connections, keep);
+	return s->surplus;
+}
+
 static void close_old(struct pool *p, uint64_t now_us)
 {
 	const struct config *cfg = p->du->config;
@@ -876,10 +884,10 @@ static void close_old(struct pool *p, uint64_t now_us)
 			close_idle(s, "database configuration changed");
 		else if (lifetime && now_us - s->connected_us >= lifetime)
 			close_idle(s, "server lifetime over");
-		else if (connections(p) > most)
+		else if (is_one_too_many(s, most))
 			close_idle(s, "too many servers in the pool"); /* a reload has made it smaller */
-		else if (connections(p) > keep && cfg->server_idle_timeout_us &&
-		         now_us - s->idle_since_us >= cfg->server_idle_timeout_us)
+		else if (cfg->server_idle_timeout_us && now_us - s->idle_since_us >= cfg->server_idle_timeout_us &&
+		         is_one_too_many(s, keep))
 			close_idle(s, "server idle timeout");
 	}
 }
