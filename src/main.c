@@ -14,6 +14,7 @@
 #include "conf/config.h"
 #include "conf/options.h"
 #include "control/lifecycle.h"
+#include "control/show.h"
 #include "proxy/worker.h"
 
 extern char **environ;
@@ -63,7 +64,7 @@ struct command_line {
 
 static void print_versions(void)
 {
-	printf("pgweir %s\n", PGWEIR_VERSION);
+	printf("%s\n", SHOW_VERSION_TEXT);
 	printf("libevent %s\n%s\njansson %s\nxxhash %u\n", event_get_version(), OpenSSL_version(OPENSSL_VERSION),
 	       jansson_version_str(), XXH_versionNumber());
 #ifdef __VERSION__

@@ -17,6 +17,9 @@
 #include "base/str.h"
 #include "conf/config.h"
 
+/* What SHOW VERSION and --version say; tools look for the version of PgBouncer that they know. */
+#define SHOW_VERSION_TEXT "pgweir " PGWEIR_VERSION " (PgBouncer 1.25 compatible)"
+
 struct loop;
 struct usage_table;
 struct worker;

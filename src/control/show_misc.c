@@ -47,11 +47,7 @@ const struct show_table show_config = { "CONFIG",      "settings", config_column
 
 static const struct show_column version_columns[] = { { "version", SHOW_TEXT } };
 
-/* Tools look for the version of PgBouncer that they know. */
-static void version_finish(struct show_query *q)
-{
-	show_text(&q->rows, "pgweir " PGWEIR_VERSION " (PgBouncer 1.25 compatible)");
-}
+static void version_finish(struct show_query *q) { show_text(&q->rows, SHOW_VERSION_TEXT); }
 
 const struct show_table show_version = { "VERSION", "version", version_columns, 1, NULL, version_finish, 0 };
 

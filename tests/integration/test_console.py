@@ -208,8 +208,10 @@ def test_replicas(proxy, console):
     assert len({row["system_identifier"] for row in rows}) == 1
 
 
-def test_version(console):
-    assert re.fullmatch(r"pgweir \S+ \(PgBouncer 1\.25 compatible\)", console.value("show version"))
+def test_version(proxy, console, workspace):
+    version = console.value("show version")
+    assert re.fullmatch(r"pgweir \S+ \(PgBouncer 1\.25 compatible\)", version)
+    assert workspace.run(workspace.reachable(proxy.program()), "--version").splitlines()[0] == version
 
 
 def test_help_is_a_notice(console):
