@@ -197,6 +197,8 @@ static const struct conf_database *query_entry(const struct client *c)
 {
 	const struct config *cfg = c->worker->runtime->config;
 	const char *name = query_entry_name(c);
+	if (!*name && login_is_console(c->login->database))
+		return NULL; /* "*" does not mean it */
 	return config_database(cfg, str_of(*name ? name : c->login->database));
 }
 
@@ -210,8 +212,11 @@ static bool query_database_is_usable(struct client *c)
 	struct pgerr err;
 	if (!*name || (!*cfg->auth_user && !(db && *config_auth_user(cfg, db))))
 		return true;
-	if (!config_database(cfg, str_of(name))) {
-		log_error(NULL, "authentication database \"%s\" is not configured", name);
+	if (login_is_console(name) || !config_database(cfg, str_of(name))) {
+		if (login_is_console(name))
+			log_error(NULL, "cannot use the reserved \"%s\" database as an auth_dbname", name);
+		else
+			log_error(NULL, "authentication database \"%s\" is not configured", name);
 		login_refuse(c, SQLSTATE_CONFIG_FILE_ERROR, "bouncer config error");
 		return false;
 	}

@@ -240,6 +240,18 @@ class TestQuery:
         proxy.admin("ENABLE shop")
         proxy.connect("q_scram", "good", password="one").close()
 
+    def test_the_console_is_no_auth_dbname(self, pgweir, cluster, accounts_db):
+        """Not in [databases] either; and without any, nobody asks the server of "*" for users of the console."""
+        proxy = pgweir(settings=by_query(), accounts={**READER, "postgres": "boss"},
+                       databases={"shop": f"dbname={accounts_db} auth_dbname=pgweir", "*": f"dbname={accounts_db}"})
+        proxy.admin = lambda command: proxy.connect("postgres", "pgweir", password="boss").query(command).dicts
+        for user in ("q_scram", "q_nobody"):
+            assert refusal(proxy, user, "shop", password="one").fields["M"] == "bouncer config error"
+        proxy.wait_for_log('cannot use the reserved "pgweir" database as an auth_dbname')
+        mark = cluster.mark()
+        assert refusal(proxy, "q_scram", "pgweir", password="one").sqlstate == "28P01"
+        assert not [line for node in cluster.nodes for line in node.log_lines(mark[node.name]) if "q_scram" in line.text]
+
     @pytest.mark.parametrize("database", ["no_such_database", "y" * 64, "y" * 9000])
     def test_databases_are_not_told(self, pgweir, accounts_db, database):
         """CVE-2012-4575: a long name of a database from the network; and who has not logged in learns nothing of names."""
