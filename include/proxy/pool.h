@@ -72,6 +72,7 @@ struct pool {
 	bool tls_needed;            /* server_tls_sslmode=allow: the server has refused a plain connection */
 	uint64_t retry_at_us;       /* after a failed login: not before (server_login_retry) */
 	uint32_t failed_epoch;      /* the cluster's role epoch at that failure; a role change lifts the pause */
+	uint64_t failed_identity;   /* dbuser.identity then: so does a reload that changes how to log in */
 	struct pgerr last_error;    /* of that failure */
 	bool failing;
 	uint64_t full_until_us; /* its own size is used up: to ask for one more before then is in vain */

@@ -358,11 +358,17 @@ static COLD void refuse(struct pool *p, struct client *c)
 	relay_server_refused(c, &err);
 }
 
+/* After a failed login, while nothing has changed. */
+static bool is_resting(const struct pool *p, uint64_t now_us)
+{
+	return p->failing && now_us < p->retry_at_us && p->failed_epoch == cluster_role_epoch(p->du->db->cluster) &&
+	       p->failed_identity == p->du->identity;
+}
+
 void pool_wait(struct pool *p, struct client *c)
 {
 	uint64_t now = loop_now_us(p->worker->loop);
-	if (p->failing && !p->n_others && now < p->retry_at_us &&
-	    p->failed_epoch == cluster_role_epoch(p->du->db->cluster)) {
+	if (!p->n_others && is_resting(p, now)) {
 		refuse(p, c);
 		return;
 	}
@@ -672,12 +678,7 @@ static bool makes_room(struct pool *p)
 	return true;
 }
 
-static bool may_connect_now(const struct pool *p)
-{
-	if (!p->failing || p->failed_epoch != cluster_role_epoch(p->du->db->cluster))
-		return true;
-	return loop_now_us(p->worker->loop) >= p->retry_at_us;
-}
+static bool may_connect_now(const struct pool *p) { return !is_resting(p, loop_now_us(p->worker->loop)); }
 
 /* Whoever waits next need not ask again, until a server of the pool goes, or the next tick; where other workers have a
  * part in it, in this turn only. */
@@ -793,6 +794,7 @@ void pool_on_server_failed(struct server *s, const struct pgerr *err)
 	p->failing = true;
 	p->last_error = *err;
 	p->failed_epoch = cluster_role_epoch(p->du->db->cluster);
+	p->failed_identity = s->identity;
 	p->retry_at_us = loop_now_us(p->worker->loop) + p->du->config->server_login_retry_us;
 	/* While other connections of the pool live, waiting clients will get one of those. */
 	if (p->n_others - p->n_connecting > 0 || p->n_idle)
