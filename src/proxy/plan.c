@@ -127,6 +127,26 @@ static bool says_a_mode(const struct sql_begin *b)
 	return b->isolation != SQL_ISO_UNSET || b->read_only != SQL_UNSET || b->deferrable != SQL_UNSET;
 }
 
+static bool is_local_setting(const struct segment *seg)
+{
+	return (seg->flags & SQL_F_LOCAL_SETTING) && seg->single && !shape_facts(seg->shape)->multi;
+}
+
+/* One of several statements of a string: nobody but us could do it, and nobody but the server the others. */
+static bool has_setting_among_others(const struct client *c, const struct segment *seg)
+{
+	return UNLIKELY(seg->flags & SQL_F_LOCAL_SETTING) && seg->end == SEGMENT_QUERY && seg->shape &&
+	       shape_facts(seg->shape)->multi && c->tx != CTX_FAILED && c->tx != CTX_LOST;
+}
+
+static void reject_setting_among_others(struct plan *plan)
+{
+	plan->action = PLAN_REJECT;
+	pgerr_set(&plan->error, SQLSTATE_FEATURE_NOT_SUPPORTED,
+	          "pgweir settings cannot stand among other statements of a string");
+	pgerr_hint(&plan->error, "Send it as a query of its own.");
+}
+
 static bool answers_here(const struct client *c, const struct segment *seg)
 {
 	bool deferred = c->tx == CTX_DEFERRED;
@@ -138,7 +158,7 @@ static bool answers_here(const struct client *c, const struct segment *seg)
 	if (!seg->single)
 		return false;
 	const struct sql_stmt *stmt = &shape_facts(seg->shape)->stmts[0];
-	if ((seg->flags & SQL_F_LOCAL_SETTING) || shows_own_name(c, seg))
+	if (is_local_setting(seg) || shows_own_name(c, seg))
 		return true;
 	switch ((int)verb_of(seg)) {
 	case SQL_BEGIN:
@@ -366,8 +386,7 @@ static void plan_in_tx(const struct client *c, const struct segment *seg, struct
 		plan->action = PLAN_LOCAL;
 		return;
 	}
-	bool here = (seg->flags & SQL_F_LOCAL_SETTING) || shows_own_name(c, seg);
-	if (here && seg->single && c->tx == CTX_OPEN) {
+	if ((is_local_setting(seg) || shows_own_name(c, seg)) && c->tx == CTX_OPEN) {
 		plan->action = PLAN_LOCAL;
 		return;
 	}
@@ -442,7 +461,9 @@ void plan_segment(const struct client *c, const struct segment *seg, bool full, 
 	case SEGMENT_LARGE:
 		break;
 	}
-	if (c->tx == CTX_LOST)
+	if (has_setting_among_others(c, seg))
+		reject_setting_among_others(plan);
+	else if (c->tx == CTX_LOST)
 		plan_lost(c, seg, plan);
 	else if (c->srv)
 		plan_in_tx(c, seg, plan);

@@ -167,6 +167,28 @@ def test_startup_option_routes(cluster, proxy, database):
         assert ran_on(cluster, client, client.query, "select 'by start-up option'") == ["primary"]
 
 
+@pytest.mark.parametrize("text", [
+    "set pgweir.route = 'primary'; insert into accounts values (2000, 1)",
+    "insert into accounts values (2000, 1); set pgweir.route = 'primary'",
+    "begin; set local pgweir.route = 'primary'; insert into accounts values (2000, 1); commit",
+    "set pgweir.route = 'nowhere'; insert into accounts values (2000, 1)",
+    "insert into accounts values (2000, 1); show pgweir.route", "reset pgweir.route; insert into accounts values (2000, 1)"])
+@pytest.mark.parametrize("begin", [[], ["begin"], ["begin", "savepoint s"], ["begin", "select count(*) from accounts"],
+                                   ["begin", "update accounts set balance = 1 where id = 1"]], ids=lambda begin: begin[-1] if begin else "alone")
+def test_a_setting_among_other_statements_is_an_error(client, text, begin):
+    """Of which nothing is executed: not the others without the setting, and not the setting without the others."""
+    for sql in begin:
+        client.query(sql)
+    result = client.query(text, check=False)
+    assert result.sqlstate == "0A000" and result.tags == [] and "pgweir" in result.errors[0]["M"]
+    if begin:
+        assert client.query("select 1", check=False).sqlstate == "25P02"
+        assert client.query(text, check=False).sqlstate == "25P02"
+        assert client.query("commit").tags == ["ROLLBACK"]
+    assert client.value("show pgweir.route") == "auto"
+    assert client.value("/* pgweir: route=primary */ select count(*) from accounts where id = 2000") == "0"
+
+
 def test_route_of_a_database_alias(pgweir, cluster, database):
     proxy = pgweir(databases={"only_primary": {"dbname": database, "route": "primary"}})
     proxy.wait_for_replicas(database)
