@@ -13,7 +13,7 @@ cd "$TOP" || exit 1
 declare -A LIMIT_SECONDS=([lint]=400 [unit]=600 [fuzz]=900 [integration]=1200 [tsan]=600 [app]=500 [speed]=600 [docker]=1500)
 RESULTS=$BUILD_DIR/test-results
 JOBS=${JOBS:-$(nproc)}
-PYTEST_WORKERS=${PYTEST_WORKERS:-2}
+PYTEST_WORKERS=${PYTEST_WORKERS:-3}
 export FUZZ_SECONDS=${FUZZ_SECONDS:-60}
 
 # build VARIANT TARGET...: warnings are errors here.
