@@ -429,8 +429,11 @@ static void scan_execute(struct scan *sc, struct segment_msg *m, const uint8_t *
 	m->portal = msg.portal;
 	struct stmt_text *text = find_portal_text(sc, msg.portal);
 	if (text) {
-		add_text(sc, text, USE_EXECUTED);
-		sc->seg->copies_in |= sql_facts_verb(shape_facts(text->shape)) == SQL_COPY_FROM;
+		/* As this client reads it: the text's own shape is that of the default settings, if anybody has asked
+		 * for it. */
+		struct sql_shape *shape = text_shape(sc->c, text);
+		sc->seg->copies_in |= sql_facts_verb(shape_facts(shape)) == SQL_COPY_FROM;
+		add_shape(sc, shape, stmt_text_sql(text), &text->hint, USE_EXECUTED);
 	} else {
 		add_unknown(sc->seg);
 		sc->seg->n_executed++;

@@ -445,3 +445,13 @@ def test_rule_d3_an_outdated_plan_is_made_anew(single, cluster, database):
             client.send(bind("", "s"), execute(), sync())
             assert client.brief_until_ready()[-1] == status
             client.query("rollback")
+
+
+@pytest.mark.parametrize("setting, shown", [("standard_conforming_strings = off", r"c\d"), ("client_encoding = 'SJIS'", r"c\\d")])
+def test_a_statement_is_read_by_its_clients_settings(single, database, setting, shown):
+    """Of a text that only a client with settings of its own has sent there is no reading by the default ones."""
+    with single.connect(database=database) as client:
+        client.query(f"set {setting}")
+        client.send(parse("s", r"select 'c\\d', $1::text"), sync(), bind("p", "s", ["1"]), execute("p"), sync())
+        client.read_until_ready()
+        assert client.brief_until_ready() == ["2", f"D {shown},1", "C SELECT 1", "Z I"]
