@@ -38,6 +38,10 @@ def hosts(template, pgweir):
             cluster.remove()
 
 
+def role_of(proxy, node):
+    return next(row["role"] for row in proxy.admin("SHOW REPLICAS") if row["host"] == node.host)
+
+
 def test_a_primary_without_network_is_replaced(hosts):
     """And is fenced when it is back."""
     network, cluster, database, proxy = hosts
@@ -50,9 +54,9 @@ def test_a_primary_without_network_is_replaced(hosts):
         cluster.switch_primary(standby)
         tellers.wait_for_work()
         first = min(t.when for t in tellers.all if t.when > at)
-        mark = proxy.mark()
+        wait_until(lambda: role_of(proxy, old) == "down", "the old primary is known to be away")
         network.heal(old)
-        proxy.wait_for_log("is fenced", mark)
+        wait_until(lambda: role_of(proxy, old) == "fenced", "it is fenced")
         tellers.wait_for_work()
     errors = tellers.check(standby, database)
     print(f"{errors} of 20 clients saw an error; the first commit {1000 * (first - at):.0f} ms after the promotion")

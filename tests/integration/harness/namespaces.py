@@ -49,6 +49,8 @@ class Network:
         return self
 
     def __exit__(self, *_):
+        # Namespaces go when the kernel has time; the cable's name and address are to be free at once.
+        subprocess.run(["ip", "link", "del", f"{self.name}a"], check=False)
         for space in [*self.spaces.values(), self.name + "hub"]:
             subprocess.run(["ip", "netns", "del", space], check=False)
 
