@@ -412,8 +412,11 @@ def through_link(broken_cluster, pgweir):
     cluster = broken_cluster
     with Link(cluster.primary.port) as link:
         def start(**settings):
-            proxy = pgweir(on=cluster, hosts=[link.port, cluster.standby.port], settings=settings)
-            return proxy.wait_for_replicas(cluster.database)
+            proxy = pgweir(on=cluster, hosts=[link.port, cluster.standby.port], settings={"workers": 1, **settings})
+            proxy.wait_for_replicas(cluster.database)
+            # While the link is paused nobody can connect: what the tests use is there before.
+            proxy.query("/* pgweir: route=primary */ select 0", cluster.database)
+            return proxy
         yield cluster, link, start
 
 
