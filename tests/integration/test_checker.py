@@ -307,6 +307,55 @@ def test_no_transaction_goes_back_under_synchronous_replication(new_cluster, pgw
     check_end(cluster, database, history)
 
 
+def test_an_asynchronous_failover_loses_an_end_and_invents_nothing(new_cluster, pgweir):
+    """What the standby has not got is lost with the primary: that is counted.  It is the last that each client was told before;
+    nothing of before or after it is missing, and nothing is there that nobody has sent."""
+    cluster = new_cluster()
+    database = cluster.create_database(SCHEMA)
+    history = History()
+    proxy = pgweir(on=cluster, settings={"monitor_interval": "100ms"}).wait_for_replicas(database)
+    clients = [Client(number, proxy, database, "database", history) for number in range(1, KEYS + 1)]
+
+    def appended():
+        return set(history.appended.copy())
+
+    def go_on():
+        before = appended()
+        wait_until(lambda: history.stop.is_set() or {owner for owner, _ in appended() - before} == set(range(1, KEYS + 1)),
+                   "each client has added something")
+        return appended()
+
+    for client in clients:
+        client.habits = (0, 0, 0, 1, 0, 0)
+        client.start()
+    try:
+        go_on()
+        old, standby = cluster.primary, cluster.standby
+        cluster.settle()
+        safe = appended()
+        cluster.settle()
+        standby.reload(primary_conninfo="")
+        wait_until(lambda: old.value("select count(*) from pg_stat_replication") == "0", "the standby gets no more")
+        go_on()
+        old.kill()
+        standby.promote()
+        cluster.switch_primary(standby)
+        gone = appended()
+        later = go_on() - gone
+    finally:
+        history.stop.set()
+        for client in clients:
+            client.join()
+    proxy.stop()
+    assert history.problems == []
+    there = {(int(owner), int(element)) for owner, element in standby.query("select owner, element from list", database=database)}
+    lost = appended() - there
+    print(f"{len(lost)} of {len(appended())} acknowledged elements were lost with the old primary")
+    assert lost and not lost & safe and not there - set(history.unsure)
+    for owner, element in lost:
+        assert element < min((e for o, e in later & there if o == owner), default=element + 1)
+
+
 # --- the checker sees what it looks for, when the guarantee is switched off ---
 
 OLD = {"max_replica_lag": "60s"}
