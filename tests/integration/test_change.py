@@ -86,6 +86,7 @@ def test_reload_under_load(cluster, workspace, authority, database):
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)
 def test_reload_under_load_long(cluster, workspace, authority, database):
     reload_under_load(cluster, workspace, authority, database, clients=50, seconds=240, rounds=200)
 
