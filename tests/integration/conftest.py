@@ -69,9 +69,9 @@ def new_cluster(template):
 
 
 @pytest.fixture
-def database(cluster):
-    """An empty database, gone after the test."""
-    name = cluster.create_database()
+def database(cluster, request):
+    """A database of what the module calls SCHEMA, or an empty one, gone after the test."""
+    name = cluster.create_database(getattr(request.module, "SCHEMA", ""))
     yield name
     cluster.drop_database(name)
 

@@ -21,13 +21,6 @@ create trigger tells after insert on t for each row execute function tells();
 
 
 @pytest.fixture
-def database(cluster):
-    name = cluster.create_database(SCHEMA)
-    yield name
-    cluster.drop_database(name)
-
-
-@pytest.fixture
 def proxy(pgweir):
     """A pool of two, so that whoever would be pinned is noticed."""
     return pgweir(settings={"shared_listen": 1, "default_pool_size": 2, "max_pinned": 4, "workers": 1, "route": "primary"})

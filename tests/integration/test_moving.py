@@ -52,13 +52,6 @@ SCRIPTS = {
 
 
 @pytest.fixture
-def database(cluster):
-    name = cluster.create_database(SCHEMA)
-    yield name
-    cluster.drop_database(name)
-
-
-@pytest.fixture
 def proxy(pgweir, database):
     """Patient: a standby that is a little behind on a busy machine must not turn a test's reads away from it."""
     return pgweir(settings={"replica_wait": "20s"}).wait_for_replicas(database)

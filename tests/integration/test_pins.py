@@ -12,13 +12,6 @@ create function unlocks() returns bool language sql as 'select pg_advisory_unloc
 
 
 @pytest.fixture
-def database(cluster):
-    name = cluster.create_database(SCHEMA)
-    yield name
-    cluster.drop_database(name)
-
-
-@pytest.fixture
 def proxy(pgweir, database):
     return pgweir(settings={"default_pool_size": 1, "max_pinned": 5, "workers": 1, "route": "primary"})
 

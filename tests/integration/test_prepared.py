@@ -14,13 +14,6 @@ insert into fixed values (1), (2);
 
 
 @pytest.fixture
-def database(cluster):
-    name = cluster.create_database(SCHEMA)
-    yield name
-    cluster.drop_database(name)
-
-
-@pytest.fixture
 def twin(cluster):
     """A second database of the same content, for the private connections."""
     name = cluster.create_database(SCHEMA)

@@ -59,13 +59,6 @@ def proxy_for_routing(shared_cluster):
 
 
 @pytest.fixture
-def database(cluster):
-    name = cluster.create_database(SCHEMA)
-    yield name
-    cluster.drop_database(name)
-
-
-@pytest.fixture
 def proxy(proxy_for_routing, database):
     """Ready: the facts of the database are loaded, and its replica is used."""
     proxy_for_routing.wait_for_replicas(database)

@@ -21,13 +21,6 @@ create function noisy(int) returns int language plpgsql volatile as
 
 
 @pytest.fixture
-def database(cluster):
-    name = cluster.create_database(SCHEMA)
-    yield name
-    cluster.drop_database(name)
-
-
-@pytest.fixture
 def proxy(pgweir, database):
     """Default settings, ready to use the standby for the test's database."""
     return pgweir().wait_for_replicas(database)

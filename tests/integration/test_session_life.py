@@ -18,13 +18,6 @@ create table numbers as select g as i from generate_series(1, 20) g;
 
 
 @pytest.fixture
-def database(cluster):
-    name = cluster.create_database(SCHEMA)
-    yield name
-    cluster.drop_database(name)
-
-
-@pytest.fixture
 def narrow(pgweir, database):
     """One backend on each server: whatever one client leaves in it, the next one meets."""
     return pgweir(settings={"default_pool_size": 1, "workers": 1}).wait_for_replicas(database)

@@ -85,13 +85,6 @@ ODD = (
 
 
 @pytest.fixture
-def database(cluster):
-    name = cluster.create_database(SCHEMA)
-    yield name
-    cluster.drop_database(name)
-
-
-@pytest.fixture
 def single(pgweir, database):
     """One backend."""
     return pgweir(settings=ONE)

@@ -17,13 +17,6 @@ ONE = {"default_pool_size": 1, "workers": 1, "route": "primary"}
 
 
 @pytest.fixture
-def database(cluster):
-    name = cluster.create_database(SCHEMA)
-    yield name
-    cluster.drop_database(name)
-
-
-@pytest.fixture
 def single(pgweir, database):
     """One backend."""
     return pgweir(settings=ONE)
